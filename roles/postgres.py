@@ -1,0 +1,36 @@
+"""Authelia's database: on the internal network only, password by file, SCRAM (RFC 5802)."""
+
+from __future__ import annotations
+
+from pyinfra.api.deploy import deploy as pyinfra_deploy
+
+from roles.context import Context
+from roles.core.model import Desired, File, Handler
+from roles.core.operations import Plan, converge
+from roles.stack.stack import PROJECT, secret_file
+
+ROLE = "postgres"
+SET_PASSWORD = "/usr/local/lib/nexus/postgres-set-password"  # noqa: S105 - a program's path
+
+
+def desired(context: Context) -> Desired:
+    """Its folders and its password; the image reads the password at the first start only."""
+    service = context.stack.service(ROLE)
+    script = context.template(
+        f"{ROLE}/set-password",
+        container=f"{PROJECT}-{ROLE}-1",
+        secret=secret_file(service, "postgres_password"),
+    )
+    return Desired(ROLE, (*context.belongings(service), File(SET_PASSWORD, script, "0700")))
+
+
+def handler(context: Context) -> Handler:
+    """Runs once the container is up, whenever the secret has changed."""
+    secret = secret_file(context.stack.service(ROLE), "postgres_password")
+    return Handler("postgres-password", (SET_PASSWORD,), (secret,))
+
+
+@pyinfra_deploy("PostgreSQL")
+def deploy(plan: Plan) -> None:
+    """Its container starts with the stack."""
+    converge(name="folders and password", plan=plan, role=ROLE)
