@@ -1,0 +1,1 @@
+"""The roles: what a host becomes, one module a step."""

@@ -1,0 +1,1 @@
+"""The engine: model, vault, rendering, difference, snapshot, operations. No domain."""
