@@ -65,7 +65,6 @@ def desired(context: Context) -> Desired:
             Unit("apt-daily-upgrade.timer"),
             Unit("nexus-guard.service", active=None),
         ),
-
     )
 
 

@@ -35,9 +35,7 @@ class Context:
 
     def template(self, name: str, **values: Any) -> bytes:
         """The template of this path under templates/, with the site, the stack and these values."""
-        return render(
-            name, {"site": self.site, "stack": self.stack, "facts": self.facts, **values}
-        )
+        return render(name, {"site": self.site, "stack": self.stack, "facts": self.facts, **values})
 
     def file(self, role: str, path: str, mode: str = "0644", **values: Any) -> File:
         """The file at `path`, from the template of the role with the same path."""

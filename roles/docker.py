@@ -51,9 +51,7 @@ def desired(context: Context) -> Desired:
             Unit("docker.service", restart_on=(DAEMON_FILE,)),
         ),
         checks=(
-            Check(
-                ("dockerd", "--validate", "--config-file", f"{{{DAEMON_FILE}}}"), (DAEMON_FILE,)
-            ),
+            Check(("dockerd", "--validate", "--config-file", f"{{{DAEMON_FILE}}}"), (DAEMON_FILE,)),
         ),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
 from roles.context import Context
-from roles.core.model import Desired, Directory, File, Handler
+from roles.core.model import Desired, Directory, File, Notice
 from roles.core.operations import Plan, converge
 from roles.stack.stack import data_folder, secret_file
 
@@ -42,14 +42,15 @@ def desired(context: Context) -> Desired:
             File(f"{folder}/network.xml", network, "0600", owner, owner),
             File(SETUP, script, "0700"),
         ),
+        # A new password, or a library folder that is new and so has an open wizard.
+        notices=(
+            Notice(
+                "stack",
+                "jellyfin-setup",
+                (secret_file(service, PASSWORD), data_folder(service, "library")),
+            ),
+        ),
     )
-
-
-def handler(context: Context) -> Handler:
-    """Runs once the container is up, whenever the password changed or the data is new."""
-    service = context.stack.service(ROLE)
-    triggers = (secret_file(service, PASSWORD), data_folder(service, "library"))
-    return Handler("jellyfin-setup", (SETUP,), triggers)
 
 
 @pyinfra_deploy("Jellyfin")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
 from roles.context import Context
-from roles.core.model import Desired, File, Handler
+from roles.core.model import Desired, File, Notice
 from roles.core.operations import Plan, converge
 from roles.stack.stack import PROJECT, secret_file
 
@@ -16,18 +16,15 @@ SET_PASSWORD = "/usr/local/lib/nexus/postgres-set-password"  # noqa: S105 - a pr
 def desired(context: Context) -> Desired:
     """Its folders and its password; the image reads the password at the first start only."""
     service = context.stack.service(ROLE)
+    secret = secret_file(service, "postgres_password")
     script = context.template(
-        f"{ROLE}/set-password",
-        container=f"{PROJECT}-{ROLE}-1",
-        secret=secret_file(service, "postgres_password"),
+        f"{ROLE}/set-password", container=f"{PROJECT}-{ROLE}-1", secret=secret
     )
-    return Desired(ROLE, (*context.belongings(service), File(SET_PASSWORD, script, "0700")))
-
-
-def handler(context: Context) -> Handler:
-    """Runs once the container is up, whenever the secret has changed."""
-    secret = secret_file(context.stack.service(ROLE), "postgres_password")
-    return Handler("postgres-password", (SET_PASSWORD,), (secret,))
+    return Desired(
+        ROLE,
+        (*context.belongings(service), File(SET_PASSWORD, script, "0700")),
+        notices=(Notice("stack", "postgres-password", (secret,)),),
+    )
 
 
 @pyinfra_deploy("PostgreSQL")

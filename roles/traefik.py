@@ -32,9 +32,7 @@ def desired(context: Context) -> Desired:
     if not resolver:
         files["certificate.pem"] = context.secrets["tls_server_certificate"].reveal().encode()
         extra = context.secret_files(service, ("tls_server_key",))
-    return Desired(
-        ROLE, (*context.belongings(service), *context.config(service, files), *extra)
-    )
+    return Desired(ROLE, (*context.belongings(service), *context.config(service, files), *extra))
 
 
 def resolver_of(context: Context) -> dict[str, Any]:

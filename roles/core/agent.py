@@ -43,6 +43,8 @@ def main(stdin: str) -> None:
     if request["do"] == "observe":
         with lock(fcntl.LOCK_SH):
             print(json.dumps(observe(request)), flush=True)
+    elif request["do"] == "facts":
+        print(json.dumps(facts()), flush=True)
     elif request["do"] == "read":
         print(json.dumps({path: text_of(Path(path)) for path in request["paths"]}), flush=True)
     else:
@@ -83,6 +85,18 @@ def output(*argv: str) -> str:
     except FileNotFoundError:
         return ""
     return done.stdout if done.returncode == 0 else ""
+
+
+def facts() -> dict[str, Any]:
+    lines = Path("/etc/os-release").read_text().splitlines()
+    release = dict(line.replace('"', "").split("=", 1) for line in lines if "=" in line)
+    gids = [group.gr_gid for group in grp.getgrall() if group.gr_name == "docker"]
+    return {
+        "distribution": release.get("ID", "unknown"),
+        "codename": release.get("VERSION_CODENAME", ""),
+        "architecture": os.uname().machine,
+        "docker_gid": gids[0] if gids else None,
+    }
 
 
 # --- observe --------------------------------------------------------------------------------------

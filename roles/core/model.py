@@ -176,13 +176,22 @@ class Check:
 class Handler:
     """A command that makes changed inputs take effect. An interrupted run still owes it.
 
-    `last`: after units and containers, not before. Inputs may belong to other roles.
+    `last`: after units and containers, not before.
     """
 
     name: str
     argv: tuple[str, ...]
     on: tuple[str, ...] = ()
     last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A changed path of this role makes a handler of a later role due."""
+
+    role: str
+    handler: str
+    on: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +215,7 @@ class Desired:
     resources: tuple[Resource, ...]
     checks: tuple[Check, ...] = ()
     handlers: tuple[Handler, ...] = ()
+    notices: tuple[Notice, ...] = ()
     guard: Guard | None = None
 
     def __post_init__(self) -> None:

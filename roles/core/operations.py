@@ -7,6 +7,7 @@ answered by one snapshot; the snapshot is dropped once an operation has executed
 from __future__ import annotations
 
 import difflib
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,14 @@ def ask(request: Mapping[str, object]) -> dict[str, object]:
     return answer
 
 
+def no_delay(host: Host) -> None:
+    """Send small requests at once: paramiko leaves Nagle's algorithm (RFC 896) on."""
+    client = getattr(host.connector, "client", None)
+    transport_ = client.get_transport() if client is not None else None
+    if transport_ is not None:
+        transport_.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def show(changes: Changes) -> None:
     """Say what will change, once; with --diff also how, except for secrets."""
     if state.is_executing and state.should_check_for_changes():
@@ -132,7 +141,13 @@ def show_difference(file: File, before: str) -> None:
     """One file as a unified diff, coloured where the terminal has colours."""
     after = file.content.decode(errors="replace")
     lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), f"{file.path} (host)", f"{file.path} (site)", "", "", 2
+        before.splitlines(),
+        after.splitlines(),
+        f"{file.path} (host)",
+        f"{file.path} (site)",
+        "",
+        "",
+        2,
     )
     colours = {"+": "green", "-": "red", "@": "cyan"}
     for line in lines:

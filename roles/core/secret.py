@@ -73,7 +73,7 @@ class Store(Protocol):
     def fingerprint(self, name: str) -> str: ...
 
 
-class MissingSecret(Exception):
+class MissingSecretError(Exception):
     """A value that only the operator can give is not in the vault."""
 
 
@@ -81,13 +81,13 @@ def ensure(vault: Store, specs: Iterable[SecretSpec]) -> list[str]:
     """Make what is missing or follows from a changed parent; the names of what was made.
 
     Raises:
-        MissingSecret: an entry of kind "given" is not there; the text says how to set it.
+        MissingSecretError: an entry of kind "given" is not there; the text says how to set it.
     """
     made = []
     for spec in specs:
         present = spec.name in vault.names()
         if spec.kind == "given" and not present:
-            raise MissingSecret(
+            raise MissingSecretError(
                 f"vault: {spec.name} ({spec.note}) is not set; "
                 f"run: make vault ARGS='set {spec.name}'"
             )

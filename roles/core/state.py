@@ -81,6 +81,11 @@ class _Diff:
             self.checks()
         self.guard(bool(files or removals or chains or handlers))
         marks = [self.mark(h.name) for h in handlers] + [self.mark(name) for name, _ in units]
+        marks += [
+            f"{notice.role}.{notice.handler}"
+            for notice in self.desired.notices
+            if self.touched.intersection(notice.on)
+        ]
         if marks:
             self.result.steps.append({"do": "mark", "names": marks})
         self.result.steps += files + removals
@@ -164,6 +169,7 @@ class _Diff:
         wrong = _wrong_attributes(wanted, seen) if seen["type"] == "directory" else [seen["type"]]
         if wrong:
             self.line("directory", wanted.path, ", ".join(wrong))
+            self.touched.add(wanted.path)
             yield {"do": "directory", **_attributes(wanted)}
 
     def file(self, wanted: File) -> Iterator[Step]:
@@ -197,7 +203,9 @@ class _Diff:
         for absent in self.desired.of(Absent):
             if self.observed.paths.get(absent.path, {"type": "absent"})["type"] != "absent":
                 yield self.removal(absent.path)
-        declared = {r.path for r in self.desired.resources if isinstance(r, File | Link | Directory)}
+        declared = {
+            r.path for r in self.desired.resources if isinstance(r, File | Link | Directory)
+        }
         for directory in self.desired.of(Directory):
             for name in self.observed.entries.get(directory.path, ()) if directory.purge else ():
                 path = f"{directory.path}/{name}"
@@ -269,7 +277,9 @@ class _Diff:
                 self.run("systemctl", "stop", unit.name)
         elif not active:
             self.line("start", unit.name)
-            self.result.steps.append({"do": "try", "argv": ["systemctl", "reset-failed", unit.name]})
+            self.result.steps.append(
+                {"do": "try", "argv": ["systemctl", "reset-failed", unit.name]}
+            )
             self.run("systemctl", "start", unit.name, say=f"starting {unit.name}")
         elif self.touched.intersection(unit.restart_on) or unit.name in self.owed:
             self.line("restart", unit.name)

@@ -29,7 +29,10 @@ def stdin(request: Mapping[str, Any], members: Mapping[str, bytes] | None = None
     """The two lines that COMMAND reads: the program and the tar with the request and its files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in {"request.json": json.dumps(request).encode(), **(members or {})}.items():
+        for name, content in {
+            "request.json": json.dumps(request).encode(),
+            **(members or {}),
+        }.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             member.mode = 0o600

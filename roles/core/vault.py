@@ -153,7 +153,7 @@ class Vault:
         header = {**self._header, "scrypt": {**SCRYPT, "salt": salt}}
         fresh = Vault(self.path, header, _derive(key, header["scrypt"]))
         parents = {self.fingerprint(name): name for name in values}
-        for name, (value, source) in values.items():
+        for name, (value, _) in values.items():
             fresh.set(name, value)
         for name, (value, source) in values.items():
             if source:

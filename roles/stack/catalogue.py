@@ -31,6 +31,7 @@ TRAEFIK = Service(
     networks=("edge", "media"),
     ports=(Port(80, 8000), Port(443, 8443)),
     config="/etc/traefik",
+    reloads=("dynamic/",),
     data=(("acme", "/acme"),),
     tmpfs=("/tmp",),  # noqa: S108 - a path inside the container, private to it
     talks_to=("authelia", "jellyfin", "homepage"),
@@ -63,9 +64,7 @@ VALKEY = Service(
     image="valkey",
     purpose="Authelia's sessions",
     limits=Limits(memory=128 * MEGABYTE, cpus=0.5, pids=50),
-    health=Health(
-        test=("CMD-SHELL", "valkey-cli -h 127.0.0.1 ping 2>&1 | grep -Eq 'PONG|NOAUTH'")
-    ),
+    health=Health(test=("CMD-SHELL", "valkey-cli -h 127.0.0.1 ping 2>&1 | grep -Eq 'PONG|NOAUTH'")),
     networks=("data",),
     command=("valkey-server", "/etc/valkey/valkey.conf"),
     config="/etc/valkey",
@@ -90,6 +89,7 @@ AUTHELIA = Service(
         login_paths=("/api/firstfactor", "/api/secondfactor", "/api/reset-password"),
     ),
     config="/config",
+    reloads=("users_database.yml",),
     data=(("state", "/data"),),
     tmpfs=("/tmp",),  # noqa: S108 - inside the container
     secrets=(

@@ -38,9 +38,7 @@ def compose(stack: Stack, fingerprints: Mapping[str, str], docker_gid: int) -> s
     return yaml.safe_dump(document, sort_keys=False, width=100)
 
 
-def _service(
-    stack: Stack, service: Service, fingerprint: str, docker_gid: int
-) -> dict[str, Any]:
+def _service(stack: Stack, service: Service, fingerprint: str, docker_gid: int) -> dict[str, Any]:
     limits = service.limits
     document: dict[str, Any] = {
         "image": stack.images[service.image],

@@ -92,7 +92,7 @@ class Service:
     `number` (1-99) gives the service its account and its address in each network. `secrets` maps a
     vault name to nothing but itself: the file is /run/secrets/<name> inside. `config` is the folder
     inside the container where the rendered templates of the role of this name appear; `reloads`
-    says that the program notices changes there by itself, so that they do not recreate it.
+    names what in there the program notices by itself, so that a change does not recreate it.
     `docker_api` lists (method, path pattern) that this service may ask of the Docker API.
     """
 
@@ -107,7 +107,7 @@ class Service:
     ports: tuple[Port, ...] = ()
     route: Route | None = None
     config: str = ""
-    reloads: bool = False
+    reloads: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
     data: tuple[tuple[str, str], ...] = ()
     tmpfs: tuple[str, ...] = ()

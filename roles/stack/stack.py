@@ -111,6 +111,11 @@ def _bytes(text: str) -> int:
     return int(text[:-1]) * _UNITS[text[-1].lower()]
 
 
+def image_names() -> frozenset[str]:
+    """The names under which a site may name its own mirror of an image."""
+    return frozenset(_locked_images())
+
+
 def _locked_images() -> dict[str, str]:
     locked: dict[str, str] = yaml.safe_load(IMAGE_LOCK.read_text())
     return locked
