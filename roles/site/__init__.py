@@ -1,0 +1,1 @@
+"""What a user may say about a site, and why some of it is refused."""
