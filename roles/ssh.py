@@ -62,10 +62,12 @@ def desired(context: Context) -> Desired:
             Package("openssh-server"),
             config,
             *keys,
-            Unit("ssh.service", reload_on=(CONFIG_FILE,)),
+            # Socket activation would ignore the ports of the configuration.
+            Unit("ssh.socket", enabled=False, active=False),
+            Unit("ssh.service", restart_on=(CONFIG_FILE, "ssh.socket")),
         ),
         checks=(Check(("/usr/sbin/sshd", "-t", "-f", f"{{{CONFIG_FILE}}}"), (CONFIG_FILE,)),),
-        guard=Guard(GUARD_SECONDS, after=(("systemctl", "reload", "ssh.service"),)),
+        guard=Guard(GUARD_SECONDS, after=(("systemctl", "restart", "ssh.service"),)),
     )
 
 

@@ -1,7 +1,7 @@
 """The pure difference between what is desired and what was observed, as ordered steps.
 
-`diff` decides everything; the agent on the host only carries out. The order inside a role: packages,
-accounts, validation of staged files, the guard, files, the rest, then what makes changes effective.
+`diff` decides everything; the agent on the host only carries out. The order inside a role: accounts,
+packages, validation of staged files, the guard, files, the rest, then what makes changes effective.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ class _Diff:
         }
 
     def changes(self) -> Changes:
-        self.packages()
+        # Accounts come first: a package would add its own with a number that nobody chose.
         self.accounts()
+        self.packages()
         files = list(self.file_steps())
         removals = list(self.removal_steps())
         chains = list(self.chain_steps())
@@ -274,6 +275,7 @@ class _Diff:
         if not unit.active:
             if active:
                 self.line("stop", unit.name)
+                self.touched.add(unit.name)
                 self.run("systemctl", "stop", unit.name)
         elif not active:
             self.line("start", unit.name)

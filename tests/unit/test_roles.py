@@ -80,7 +80,7 @@ def test_authelia_denies_by_default_and_has_a_rule_a_route(
 def test_docker_user_ends_in_drop_in_both_families(roles: list[Desired]) -> None:
     chains = [c for role in roles for c in role.of(Chain) if c.name == "DOCKER-USER"]
     assert {c.family for c in chains} == {"4", "6"}
-    assert all(c.rules[-1] == "-A DOCKER-USER -j DROP" for c in chains)
+    assert all(c.rules[-2] == "-A DOCKER-USER -j DROP" for c in chains)
     assert any(
         "-s 192.168.1.0/24 -p tcp -m conntrack --ctorigdstport 443" in r
         for c in chains
