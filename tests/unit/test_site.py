@@ -1,0 +1,110 @@
+"""Every broken site is refused with one line that names field, value and mend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import RAW, site_from
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roles.site.schema import SiteError
+
+DSA = "ssh-dss AAAAB3NzaC1kc3MAAACB me"
+PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----hunter2"
+DIGEST = "0" * 64
+DNS = {"mode": "acme-dns", "provider": "cloudflare", "credentials": {"CF_DNS_API_TOKEN": "cf"}}
+
+BROKEN: list[tuple[dict[str, Any], str, str]] = [
+    ({"domain": "localhost"}, "site.domain", "home.example.org"),
+    ({"domain": "192.168.1.5"}, "site.domain", "is not a domain"),
+    ({"domain": "Home.Example.org"}, "site.domain", "is not a domain"),
+    ({"domain": "a_b.example.org"}, "site.domain", "is not a domain"),
+    ({"domain": "x`) || Host(`y.org"}, "site.domain", "is not a domain"),
+    ({"email": "me"}, "site.email", "me@example.org"),
+    ({"email": "a b@example.org"}, "site.email", "is not an address"),
+    ({"timezone": "Mars/Base"}, "site.timezone", "Europe/Berlin"),
+    ({"name": "My House"}, "site.name", "lower-case"),
+    ({"name": "../home"}, "site.name", "lower-case"),
+    ({"admin": "Alice"}, "site.admin", "lower-case"),
+    ({"admin": ""}, "site.admin", "lower-case"),
+    ({"lan": []}, "site.lan", "is empty"),
+    ({"lan": ["192.168.1.5/24"]}, "site.lan[0]", "192.168.1.0/24"),
+    ({"lan": ["192.168.1.0"]}, "site.lan[0]", "is not a network"),
+    ({"lan": ["0.0.0.0/0"]}, "site.lan[0]", "whole internet"),
+    ({"lan": ["::/0"]}, "site.lan[0]", "whole internet"),
+    ({"lan": ["172.30.4.0/24"]}, "site.network_prefix", "overlaps"),
+    ({"lan": "192.168.1.0/24"}, "site.lan", "tuple"),
+    ({"network_prefix": "8.8.0.0/16"}, "site.network_prefix", "private"),
+    ({"network_prefix": "172.30.0.0/24"}, "site.network_prefix", "/20"),
+    ({"network_prefix": "fd00::/64"}, "site.network_prefix", "IPv4"),
+    ({"exposure": "world"}, "site.exposure", "'lan'"),
+    ({"ssh": {"ports": [70000]}}, "site.ssh.ports[0]", "65535"),
+    ({"ssh": {"ports": ["22"]}}, "site.ssh.ports[0]", "integer"),
+    ({"ssh": {"ports": []}}, "site.ssh.ports", "is empty"),
+    ({"ssh": {"ports": [443]}}, "site.ssh.ports[0]", "web"),
+    ({"ssh": {"ports": [22, 22]}}, "site.ssh.ports[1]", "twice"),
+    ({"ssh": {"prots": [22]}}, "site.ssh.prots", "did you mean ports?"),
+    ({"ssh": {"allow_from": ["lan"]}}, "site.ssh.allow_from[0]", "is not a network"),
+    ({"ssh": {"options": {"Port": "2222"}}}, "site.ssh.options.Port", "not an option"),
+    ({"ssh": {"options": {"PasswordAuthentication": "yes"}}}, "site.ssh.options", "not an option"),
+    ({"ssh": {"options": {"MaxSessions": "5\nPort 9"}}}, "site.ssh.options", "one line"),
+    ({"ssh": {"authorized_keys": {"root": [DSA]}}}, "authorized_keys.root[0]", "public key"),
+    ({"ssh": {"authorized_keys": {"root": [PRIVATE]}}}, "authorized_keys.root[0]", "private key"),
+    ({"ssh": {"authorized_keys": {"root": []}}}, "authorized_keys.root", "lock root out"),
+    ({"ssh": {"authorized_keys": {"a b": ["x"]}}}, "authorized_keys", "account name"),
+    ({"ssh": {"authorized_keys": {"root": ["ssh-ed25519 AAAA"]}}}, "root[0]", "cut off"),
+    ({"media": {"movies": "media"}}, "site.media.movies", "absolute"),
+    ({"media": {"movies": "/srv/../etc"}}, "site.media.movies", "clean"),
+    ({"media": {"movies": "/etc/x"}}, "site.media.movies", "belongs to the system"),
+    ({"media": {"movies": "/"}}, "site.media.movies", "belongs to the system"),
+    ({"media": {"a": "/srv/m", "b": "/srv/m/x"}}, "site.media.b", "overlap"),
+    ({"media": {"A B": "/srv/m"}}, "site.media.A B", "is not a name"),
+    ({"tls": {"mode": "letsencrypt"}}, "site.tls.mode", "own-ca"),
+    ({"tls": {"mode": "acme-http"}}, "site.tls.mode", "port 80"),
+    ({"tls": {"mode": "acme-dns"}}, "site.tls.provider", "cloudflare"),
+    ({"tls": {**DNS, "credentials": {}}}, "site.tls.credentials", "vault entries"),
+    ({"tls": {**DNS, "credentials": {"CF_TOKEN": "s3Cr3t-V4lue"}}}, "CF_TOKEN", "not the value"),
+    ({"tls": DNS, "domain": "nexus.home.arpa"}, "site.tls.mode", "own-ca"),
+    ({"tls": {"mode": "own-ca", "provider": "x"}}, "site.tls.provider", "no meaning"),
+    ({"tls": {**DNS, "directory": "http://x"}}, "site.tls.directory", "https://"),
+    ({"updates": {"reboot": "25:00"}}, "site.updates.reboot", "HH:MM"),
+    ({"services": {"plex": {}}}, "site.services.plex", "known are"),
+    ({"services": {"jellyfin": {"memory": "lots"}}}, "jellyfin.memory", "512m"),
+    ({"services": {"jellyfin": {"memory": "8m"}}}, "jellyfin.memory", "64m"),
+    ({"services": {"jellyfin": {"cpus": 0}}}, "jellyfin.cpus", "1.5"),
+    ({"images": {"traefik": "traefik:latest"}}, "site.images.traefik", "@sha256"),
+    ({"images": {"nginx": f"nginx@sha256:{DIGEST}"}}, "site.images.nginx", "known are"),
+    ({"docker": {"source": "snap"}}, "site.docker.source", "debian"),
+    ({"domian": "x"}, "site.domian", "did you mean domain?"),
+]
+
+
+@pytest.mark.parametrize(("change", "field", "mend"), BROKEN, ids=lambda value: str(value)[:50])
+def test_is_refused_by_name(change: dict[str, Any], field: str, mend: str) -> None:
+    with pytest.raises(SiteError) as refused:
+        site_from(**change)
+    lines = [line for line in refused.value.problems if field in line]
+    assert lines, refused.value.problems
+    assert any(mend in line for line in lines), lines
+    assert "hunter2" not in str(refused.value)
+    assert "s3Cr3t" not in str(refused.value)
+
+
+@pytest.mark.parametrize("field", sorted(RAW))
+def test_every_required_field_is_named_when_missing(field: str) -> None:
+    site = {key: value for key, value in RAW.items() if key != field}
+    from roles.site.schema import load_site
+
+    with pytest.raises(SiteError, match=rf"site\.{field}: is missing"):
+        load_site(site, (), ())
+
+
+@given(st.text(max_size=40))
+def test_a_domain_that_passes_cannot_break_out_of_a_configuration(text: str) -> None:
+    try:
+        site = site_from(domain=text)
+    except SiteError:
+        return
+    assert set(site.domain) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
