@@ -1,0 +1,1 @@
+"""Tests: unit (pure), lab (disposable hosts) and host (read-only checks of a real one)."""

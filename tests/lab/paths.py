@@ -1,0 +1,29 @@
+"""Where the lab keeps what it makes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Interfaces, namespaces and the nft table are global to the machine, so their lock is as well.
+LOCK_FILE = Path("/run/nxlab.lock")
+RECORD_FILE = Path("/run/nxlab.json")
+
+
+def cache_dir() -> Path:
+    """What is worth keeping between runs: root trees, packages, the registry's storage."""
+    return _directory("cache", Path("/var/cache/nexus-lab"))
+
+
+def state_dir() -> Path:
+    """What one run makes and removes again. Needs a real file system (overlay uppers)."""
+    return _directory("state", Path("/var/lib/nexus-lab"))
+
+
+def _directory(kind: str, default: Path) -> Path:
+    chosen = os.environ.get("NEXUS_LAB_DIR")
+    path = Path(chosen).resolve() / kind if chosen else default
+    path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return path
