@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
 from roles.context import Context
-from roles.core.model import Desired, Directory, Handler, Link, Package, Sysctl, Unit, paths
+from roles.core.model import Desired, Directory, Link, Package, Sysctl, Unit, paths
 from roles.core.operations import Plan, converge
 from roles.stack.service import CONFIG, DATA, SECRETS
 

@@ -1,4 +1,4 @@
-"""What every role starts from: the validated site, its stack, and what never changes on the host."""
+"""What every role starts from: the validated site, its stack, and the host's constants."""
 
 from __future__ import annotations
 

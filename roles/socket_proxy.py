@@ -1,4 +1,4 @@
-"""The Docker socket's only holder: per consumer an allowlist of methods and paths, the rest refused.
+"""The Docker socket's only holder: an allowlist a consumer, the rest refused.
 
 CIS Docker Benchmark 5.32: no other container mounts the socket.
 """

@@ -107,7 +107,7 @@ def observe(request: dict[str, Any]) -> dict[str, Any]:
     pending = STATE / "pending"
     return {
         "paths": {path: observe_path(Path(path), nonce) for path in request["paths"]},
-        "entries": {path: sorted(os.listdir(path)) for path in request["purge"] if is_dir(path)},
+        "entries": {path: names_in(Path(path)) for path in request["purge"] if is_dir(path)},
         "packages": observe_packages(request["packages"]),
         "groups": {g.gr_name: g.gr_gid for g in grp.getgrall() if g.gr_name in request["groups"]},
         "users": observe_users(request["users"]),
@@ -116,9 +116,13 @@ def observe(request: dict[str, Any]) -> dict[str, Any]:
         "chains": observe_chains(request["chains"]),
         "networks": observe_networks(request["networks"]),
         "stacks": {s["project"]: observe_stack(**s) for s in request["stacks"]},
-        "pending": sorted(os.listdir(pending)) if pending.is_dir() else [],
+        "pending": names_in(pending) if pending.is_dir() else [],
         "nonce": request["nonce"],
     }
+
+
+def names_in(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir())
 
 
 def is_dir(path: str) -> bool:
@@ -126,7 +130,7 @@ def is_dir(path: str) -> bool:
 
 
 def observe_path(path: Path, nonce: bytes) -> dict[str, str]:
-    """Type, mode and owner; of a file a digest keyed by the request, so that it says nothing else."""
+    """Type, mode, owner; of a file a digest keyed by the request, which says nothing else."""
     try:
         info = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -139,7 +143,7 @@ def observe_path(path: Path, nonce: bytes) -> dict[str, str]:
         "group": name_of(grp.getgrgid, info.st_gid),
     }
     if stat.S_ISLNK(info.st_mode):
-        return {"type": "link", "target": os.readlink(path), **seen}
+        return {"type": "link", "target": str(path.readlink()), **seen}
     if stat.S_ISDIR(info.st_mode):
         return {"type": "directory", **seen}
     if stat.S_ISREG(info.st_mode):
@@ -247,10 +251,7 @@ def observe_stack(project: str, file: str) -> dict[str, Any]:
     """The declared hash of each service, and what runs under the project's container names."""
     hashes = output("docker", "compose", "-p", project, "-f", file, "config", "--hash", "*")
     ids = output("docker", "ps", "-aq", "--filter", f"name=^/{project}-").split()
-    if ids:
-        listed = json.loads(output("docker", "inspect", *ids) or "[]")
-    else:
-        listed = []
+    listed = json.loads(output("docker", "inspect", *ids) or "[]") if ids else []
     containers = [observe_container(project, container) for container in listed]
     return {
         "hashes": dict(line.split() for line in hashes.splitlines()),

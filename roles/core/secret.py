@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hmac
 import secrets
 import string
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol
 
@@ -51,16 +52,18 @@ class Secret:
 class SecretSpec:
     """How a vault entry comes to be.
 
-    Kinds: "password" (letters and digits, `length` of them), "argon2id" (the hash of the entry
-    `of`, made anew when that changes), "given" (only the operator knows it) and "made" (another
-    part of the project puts it there, such as a certificate).
+    Kinds: "password" (letters and digits, `length` of them), "hex" (`length` digits), "argon2id"
+    (the hash of the entry `of`, made anew when that changes), "given" (only the operator knows it)
+    and "made" (another part of the project puts it there, such as a certificate). `fixed` says why
+    a new value alone would do harm, such as data encrypted with the old one.
     """
 
     name: str
-    kind: Literal["password", "argon2id", "given", "made"]
+    kind: Literal["password", "hex", "argon2id", "given", "made"]
     note: str
     length: int = 48
     of: str = ""
+    fixed: str = ""
 
 
 class Store(Protocol):
@@ -77,28 +80,28 @@ class MissingSecretError(Exception):
     """A value that only the operator can give is not in the vault."""
 
 
+class RotationError(Exception):
+    """An entry cannot be replaced by a new random value; the text says what to do instead."""
+
+
 def ensure(vault: Store, specs: Iterable[SecretSpec]) -> list[str]:
     """Make what is missing or follows from a changed parent; the names of what was made.
 
     Raises:
-        MissingSecretError: an entry of kind "given" is not there; the text says how to set it.
+        MissingSecretError: entries of kind "given" are not there; one line each says how to set it.
     """
+    specs = tuple(specs)
+    present = frozenset(vault.names())
+    missing = [spec for spec in specs if spec.kind == "given" and spec.name not in present]
+    if missing:
+        raise MissingSecretError("\n".join(map(_how_to_give, missing)))
     made = []
     for spec in specs:
-        present = spec.name in vault.names()
-        if spec.kind == "given" and not present:
-            raise MissingSecretError(
-                f"vault: {spec.name} ({spec.note}) is not set; "
-                f"run: make vault ARGS='set {spec.name}'"
-            )
-        if spec.kind == "password" and not present:
-            vault.set(spec.name, password(spec.length))
+        if spec.kind in GENERATORS and spec.name not in present:
+            vault.set(spec.name, GENERATORS[spec.kind](spec.length))
             made.append(spec.name)
-        if spec.kind == "argon2id":
-            parent = vault.fingerprint(spec.of)
-            if not present or vault.source(spec.name) != parent:
-                vault.set(spec.name, argon2id(vault.get(spec.of)), source=parent)
-                made.append(spec.name)
+    # Parents stand by now, in whichever order the entries are declared.
+    made += [spec.name for spec in specs if spec.kind == "argon2id" and _derive(vault, spec)]
     return made
 
 
@@ -106,21 +109,58 @@ def rotate(vault: Store, specs: Iterable[SecretSpec], name: str) -> list[str]:
     """Replace one generated value and everything derived from it; the names of what changed.
 
     Raises:
-        KeyError: the stack declares no such entry.
-        ValueError: the entry is not one that can be generated.
+        RotationError: no such entry, or one that a new random value cannot replace.
     """
     declared = {spec.name: spec for spec in specs}
-    spec = declared[name]
-    if spec.kind != "password":
-        raise ValueError(f"{name} is not generated ({spec.note}); set it instead")
-    vault.set(name, password(spec.length))
+    spec = declared.get(name)
+    if spec is None:
+        close = difflib.get_close_matches(name, declared, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(declared))}"
+        raise RotationError(f"{name}: is not an entry of this site; {hint}")
+    reason = unrotatable(spec)
+    if reason:
+        raise RotationError(f"{name}: {reason}")
+    vault.set(name, GENERATORS[spec.kind](spec.length))
     derived = [other for other in declared.values() if other.of == name]
     return [name, *ensure(vault, derived)]
+
+
+def unrotatable(spec: SecretSpec) -> str:
+    """Why a new random value cannot replace an entry, and what to do instead; empty if it can."""
+    if spec.fixed:
+        return f"is kept: {spec.fixed}"
+    if spec.kind == "argon2id":
+        return f"follows from {spec.of}; rotate that"
+    if spec.kind == "given":
+        return f"only you know it ({spec.note}); run: make vault ARGS='set {spec.name}'"
+    if spec.kind == "made":
+        return f"the next deploy makes it anew after: make vault ARGS='remove {spec.name}'"
+    return ""
+
+
+def _how_to_give(spec: SecretSpec) -> str:
+    return f"vault: {spec.name} ({spec.note}) is not set; run: make vault ARGS='set {spec.name}'"
+
+
+def _derive(vault: Store, spec: SecretSpec) -> bool:
+    parent = vault.fingerprint(spec.of)
+    if spec.name in vault.names() and vault.source(spec.name) == parent:
+        return False
+    vault.set(spec.name, argon2id(vault.get(spec.of)), source=parent)
+    return True
 
 
 def password(length: int) -> Secret:
     """Letters and digits, each equally likely: about 5.95 bits a character."""
     return Secret("".join(secrets.choice(ALPHABET) for _ in range(length)))
+
+
+def hexadecimal(length: int) -> Secret:
+    """Digits of base 16: 4 bits each."""
+    return Secret(secrets.token_hex((length + 1) // 2)[:length])
+
+
+GENERATORS: Mapping[str, Callable[[int], Secret]] = {"password": password, "hex": hexadecimal}
 
 
 def argon2id(value: Secret) -> Secret:

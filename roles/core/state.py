@@ -1,6 +1,6 @@
 """The pure difference between what is desired and what was observed, as ordered steps.
 
-`diff` decides everything; the agent on the host only carries out. The order inside a role: accounts,
+`diff` decides everything; the agent on the host only carries out. Order inside a role: accounts,
 packages, validation of staged files, the guard, files, the rest, then what makes changes effective.
 """
 
@@ -345,7 +345,11 @@ class _Diff:
             up = (*compose, "up", "-d", "--quiet-pull", "--wait", "--wait-timeout", "300")
             if altered:
                 self.run(*up, "--no-deps", "--force-recreate", *altered, say=_recreating(altered))
-            if stale or stack.file in self.touched or self.extra_services(stack, seen):
+            extra = self.extra_services(stack, seen)
+            if not stack.containers:
+                if extra:
+                    self.run(*compose, "down", "--remove-orphans", say="docker compose down")
+            elif stale or extra or stack.file in self.touched:
                 self.run(*up, "--remove-orphans", say="docker compose up: " + " ".join(stale))
 
     def judge_containers(

@@ -1,4 +1,4 @@
-"""How a request travels: the agent's program and one tar, both over stdin, nothing in an argument."""
+"""How a request travels: the agent's program and one tar over stdin, nothing in an argument."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce; vault id and entry name are bound as
 associated data, so that a value can be moved neither to another name nor to another vault. The key
-comes by scrypt (RFC 7914) from a passphrase or a key file. A sealed index of the names and their
-fingerprints makes a removed, added or rolled-back entry visible.
+comes by scrypt (RFC 7914) from a passphrase or a key file. A sealed index of the names and the
+digests of their entries makes a removed, added or rolled-back entry visible. An older copy of the
+whole file is not: git's history is the guard against that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Mapping
@@ -32,6 +34,9 @@ FORMAT = "nexus-vault-1"
 SCRYPT = {"n": 2**15, "r": 8, "p": 1}
 # A crafted header must not exhaust memory: at most 256 MiB.
 MOST_MEMORY = 2**28
+# Nor time: 16 times the work of SCRYPT, about two seconds.
+MOST_WORK = 2**22
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 INDEX = "\0index"
 KEY_BYTES = 32
 
@@ -56,7 +61,8 @@ class Vault:
         self._cipher = AESGCM(key)
         self._fingerprint_key = hashlib.sha256(b"fingerprint" + key).digest()
         self._entries: dict[str, _Entry] = {}
-        self._index: _Entry | None = None
+        # What the file held when it was read: another program's change must not be lost.
+        self._seen: bytes | None = None
 
     @classmethod
     def create(cls, path: Path, key: bytes) -> Vault:
@@ -65,8 +71,6 @@ class Vault:
         Raises:
             VaultError: the file exists already.
         """
-        if path.exists():
-            raise VaultError(f"{path} exists already; move it away first if it is not wanted")
         salt = base64.b64encode(secrets.token_bytes(16)).decode()
         header = {"format": FORMAT, "id": secrets.token_hex(16), "scrypt": {**SCRYPT, "salt": salt}}
         vault = cls(path, header, _derive(key, header["scrypt"]))
@@ -80,10 +84,12 @@ class Vault:
         Raises:
             VaultError: missing, truncated, foreign or damaged file, or the wrong key.
         """
-        document = _read(path)
+        content = _read(path)
+        document = _parse(path, content)
         header = _header(path, document)
         vault = cls(path, header, _derive(key, header["scrypt"]))
         vault._load(document)
+        vault._seen = content
         return vault
 
     def names(self) -> tuple[str, ...]:
@@ -96,12 +102,9 @@ class Vault:
         Raises:
             VaultError: no such name, or the entry is damaged.
         """
-        if name not in self._entries:
-            close = difflib.get_close_matches(name, self._entries, 1)
-            hint = f"; did you mean {close[0]}?" if close else "; see: make vault ARGS=list"
-            raise VaultError(f"{self.path}: there is no entry {name}{hint}")
+        entry = self._find(name)
         try:
-            return Secret(self._unseal(name, self._entries[name]))
+            return Secret(self._unseal(name, entry))
         except InvalidTag as error:
             raise VaultError(
                 f"{self.path}: entry {name} is damaged; restore the file from git or a backup"
@@ -111,11 +114,17 @@ class Vault:
         """Put a value; it reaches the file with `save`. `source` fingerprints what it came from.
 
         Raises:
-            VaultError: the name has characters other than letters, digits and underscores.
+            VaultError: the name is not lower-case letters, digits and underscores, or the value
+                is empty.
         """
-        if not name.isascii() or not name.isidentifier():
-            raise VaultError(f"vault: {name!r} is not a name; use letters, digits and underscores")
+        if not NAME.fullmatch(name):
+            raise VaultError(
+                f"vault: {name!r} is not a name; use lower-case letters, digits and underscores, "
+                "e.g. cf_dns_api_token"
+            )
         text = value.reveal() if isinstance(value, Secret) else value
+        if not text:
+            raise VaultError(f"vault: {name} must not be empty; remove it instead")
         self._entries[name] = self._seal(name, text, source)
 
     def remove(self, name: str) -> None:
@@ -124,12 +133,16 @@ class Vault:
         Raises:
             VaultError: no such name.
         """
-        self.get(name)
+        self._find(name)
         del self._entries[name]
 
     def source(self, name: str) -> str:
-        """The fingerprint of what the value was derived from; empty when from nothing."""
-        return self._entries[name].source
+        """The fingerprint of what the value was derived from; empty when from nothing.
+
+        Raises:
+            VaultError: no such name.
+        """
+        return self._find(name).source
 
     def fingerprint(self, name: str) -> str:
         """A keyed digest of a value: tells a change, says nothing about the value."""
@@ -137,51 +150,84 @@ class Vault:
         return hmac.new(self._fingerprint_key, value, hashlib.sha256).hexdigest()[:32]
 
     def save(self) -> None:
-        """Replace the file at once, or not at all."""
-        sealed = self._seal(INDEX, self._digest(), "")
+        """Replace the file at once, or not at all.
+
+        Raises:
+            VaultError: another program has changed the file since it was opened.
+        """
+        sealed = self._seal(INDEX, json.dumps(self._digests()), "")
         document = {
             **self._header,
             "index": _fields(sealed),
             "entries": {name: _fields(self._entries[name]) for name in self.names()},
         }
-        _write(self.path, _layout(document))
+        content = _layout(document).encode()
+        _write(self.path, content, self._seen)
+        self._seen = content
 
     def rekey(self, key: bytes) -> None:
-        """Encrypt every value again under another passphrase or key file, and save."""
-        values = {name: (self.get(name), self.source(name)) for name in self.names()}
+        """Encrypt every value again under another passphrase or key file, and save.
+
+        Raises:
+            VaultError: an entry is damaged, or another program has changed the file.
+        """
         salt = base64.b64encode(secrets.token_bytes(16)).decode()
         header = {**self._header, "scrypt": {**SCRYPT, "salt": salt}}
         fresh = Vault(self.path, header, _derive(key, header["scrypt"]))
-        parents = {self.fingerprint(name): name for name in values}
-        for name, (value, _) in values.items():
-            fresh.set(name, value)
-        for name, (value, source) in values.items():
-            if source:
-                fresh.set(name, value, fresh.fingerprint(parents[source]))
+        fresh._seen = self._seen
+        parents = {self.fingerprint(name): name for name in self.names()}
+        for name in self.names():
+            fresh.set(name, self.get(name))
+        for name in self.names():
+            # A source that no value has any more stays one, so that `ensure` makes the hash anew.
+            source = self.source(name)
+            parent = parents.get(source)
+            fresh.set(name, self.get(name), fresh.fingerprint(parent) if parent else source)
         fresh.save()
         self.__dict__.update(fresh.__dict__)
+
+    def _find(self, name: str) -> _Entry:
+        if name not in self._entries:
+            close = difflib.get_close_matches(name, self._entries, 1)
+            hint = f"; did you mean {close[0]}?" if close else "; see: make vault ARGS=list"
+            raise VaultError(f"{self.path}: there is no entry {name}{hint}")
+        return self._entries[name]
 
     def _load(self, document: Mapping[str, Any]) -> None:
         try:
             index = _entry(document["index"])
             self._entries = {name: _entry(e) for name, e in document["entries"].items()}
         except (KeyError, TypeError, AttributeError) as error:
-            raise VaultError(f"{self.path} is damaged: it lacks a part of an entry") from error
+            raise VaultError(
+                f"{self.path} is damaged: it lacks a part of an entry; "
+                "restore it from git or a backup"
+            ) from error
         try:
-            digest = self._unseal(INDEX, index)
+            digests = json.loads(self._unseal(INDEX, index))
         except InvalidTag as error:
             raise VaultError(
                 f"{self.path}: wrong passphrase or key file (or a damaged header)"
             ) from error
-        if digest != self._digest():
+        found = self._digests()
+        changes = {
+            "missing": digests.keys() - found.keys(),
+            "foreign": found.keys() - digests.keys(),
+            "damaged or old": {n for n in digests.keys() & found.keys() if digests[n] != found[n]},
+        }
+        problems = [
+            f"{what}: {', '.join(sorted(names))}" for what, names in changes.items() if names
+        ]
+        if problems:
             raise VaultError(
-                f"{self.path}: entries were added, removed or exchanged outside of this program; "
+                f"{self.path} was changed outside of this program; entries {'; '.join(problems)}; "
                 "restore the file from git or a backup"
             )
 
-    def _digest(self) -> str:
-        listed = [[n, e.nonce, e.value, e.source] for n, e in sorted(self._entries.items())]
-        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    def _digests(self) -> dict[str, str]:
+        return {
+            name: hashlib.sha256(json.dumps([e.nonce, e.value, e.source]).encode()).hexdigest()
+            for name, e in self._entries.items()
+        }
 
     def _bound(self, name: str) -> bytes:
         return json.dumps([FORMAT, self._header["id"], name]).encode()
@@ -260,8 +306,6 @@ def create_key_file(path: Path) -> bytes:
 
 
 def _derive(key: bytes, scrypt: Mapping[str, Any]) -> bytes:
-    if not key:
-        raise VaultError("the vault's key is empty; give a passphrase or a key file")
     return hashlib.scrypt(
         key,
         salt=base64.b64decode(scrypt["salt"]),
@@ -273,20 +317,25 @@ def _derive(key: bytes, scrypt: Mapping[str, Any]) -> bytes:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> bytes:
     try:
-        text = path.read_text()
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise VaultError(f"{path} is missing; make it with: make init") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise VaultError(f"{path} cannot be read as a vault: {error}") from error
+    except OSError as error:
+        raise VaultError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(text, object_pairs_hook=_no_duplicates)
+        document = json.loads(content.decode(), object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
-        what = "is empty" if not text.strip() else f"ends or breaks off at line {error.lineno}"
+        what = "is empty" if not content.strip() else f"ends or breaks off at line {error.lineno}"
         raise VaultError(f"{path} {what}; restore it from git or a backup") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise VaultError(f"{path} is not a vault of this program; is the path right?") from error
     if not isinstance(document, dict):
-        raise VaultError(f"{path} is not a vault of this program")
+        raise VaultError(f"{path} is not a vault of this program; is the path right?")
     return document
 
 
@@ -300,23 +349,36 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _header(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
-    if document.get("format") != FORMAT:
+    form = document.get("format")
+    if form != FORMAT:
+        family = FORMAT.rpartition("-")[0]
+        if isinstance(form, str) and form.startswith(family):
+            raise VaultError(
+                f"{path} has the format {form} of a newer version; update this program"
+            )
         raise VaultError(f"{path} is not a vault of this program (format {FORMAT} expected)")
     header = {key: document.get(key) for key in ("format", "id", "scrypt")}
     scrypt = header["scrypt"]
     try:
         base64.b64decode(scrypt["salt"], validate=True)
-        n, r, p = (int(scrypt[key]) for key in ("n", "r", "p"))
+        n, r, p = (scrypt[key] for key in ("n", "r", "p"))
+        whole = all(type(value) is int and value > 0 for value in (n, r, p))
     except (KeyError, TypeError, ValueError) as error:
         raise VaultError(f"{path} is damaged: its header has no usable key derivation") from error
+    if not whole or not isinstance(header["id"], str):
+        raise VaultError(f"{path} is damaged: its header has no usable key derivation")
     powers = n > 1 and n & (n - 1) == 0
-    if not powers or r < 1 or not 1 <= p <= 16 or 128 * n * r >= MOST_MEMORY:
+    # RFC 7914's working set, as OpenSSL counts it: p blocks and n + 2 of 128 r bytes.
+    if not powers or 128 * r * (n + p + 2) >= MOST_MEMORY or n * r * p > MOST_WORK:
         raise VaultError(f"{path}: scrypt parameters n={n} r={r} p={p} are out of bounds")
     return header
 
 
 def _entry(fields: Mapping[str, str]) -> _Entry:
-    return _Entry(fields["nonce"], fields["value"], fields.get("source", ""))
+    entry = _Entry(fields["nonce"], fields["value"], fields.get("source", ""))
+    if not all(isinstance(text, str) for text in (entry.nonce, entry.value, entry.source)):
+        raise TypeError("an entry's parts are texts")
+    return entry
 
 
 def _fields(entry: _Entry) -> dict[str, str]:
@@ -331,14 +393,37 @@ def _layout(document: Mapping[str, Any]) -> str:
     return "\n".join(["{", *head, '  "entries": {', ",\n".join(entries), "  }", "}", ""])
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes, expected: bytes | None) -> None:
+    """Replace the file, if it still holds what is expected (None: if there is none yet)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     with path.parent.joinpath(f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
+        _prove_unchanged(path, expected)
+        # Left by a run that was killed; opening it anew gives this file its own mode.
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         new.rename(path)
+        _sync_folder(path.parent)
+
+
+def _prove_unchanged(path: Path, expected: bytes | None) -> None:
+    found = path.read_bytes() if path.exists() else None
+    if found == expected:
+        return
+    if expected is None:
+        raise VaultError(f"{path} exists already; move it away first if it is not wanted")
+    raise VaultError(f"{path} was changed by another program in the meantime; run this again")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

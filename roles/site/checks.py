@@ -25,10 +25,25 @@ SYSTEM += ("/sys", "/tmp", "/usr", "/var/lib")  # noqa: S108 - refused, not used
 PRIVATE_NAMES = (".local", ".lan", ".home.arpa", ".internal", ".test", ".invalid", ".localhost")
 KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp", "sk-ssh-ed25519", "sk-ecdsa-sha2")
 OPTIONS = (
-    "AllowAgentForwarding AllowGroups AllowStreamLocalForwarding AllowTcpForwarding AllowUsers "
-    "Banner ClientAliveCountMax ClientAliveInterval DenyGroups DenyUsers LoginGraceTime "
-    "MaxAuthTries MaxSessions MaxStartups PermitTTY PrintLastLog TCPKeepAlive UseDNS"
-).split()
+    "AllowAgentForwarding",
+    "AllowGroups",
+    "AllowStreamLocalForwarding",
+    "AllowTcpForwarding",
+    "AllowUsers",
+    "Banner",
+    "ClientAliveCountMax",
+    "ClientAliveInterval",
+    "DenyGroups",
+    "DenyUsers",
+    "LoginGraceTime",
+    "MaxAuthTries",
+    "MaxSessions",
+    "MaxStartups",
+    "PermitTTY",
+    "PrintLastLog",
+    "TCPKeepAlive",
+    "UseDNS",
+)
 SMALLEST_RSA = 3072
 
 Check = Callable[[Site, Collection[str], Collection[str]], Iterator[str]]
@@ -66,16 +81,19 @@ def networks(site: Site, *_: Collection[str]) -> Iterator[str]:
         for number, value in enumerate(values):
             network = _network(value)
             if network is None:
-                yield f"site.{field}[{number}]: {value!r} is not a network; write e.g. {_mend(value)}"
+                yield f"site.{field}[{number}]: {value!r} is no network; write e.g. {_mend(value)}"
             elif network.prefixlen == 0 and field == "lan":
-                yield f"site.lan[{number}]: {value!r} is the whole internet; write your own network"
+                yield f"site.lan[{number}]: {value!r} is the whole internet; write your own"
     for network in lan:
-        if isinstance(prefix, IPv4Network) and isinstance(network, IPv4Network):
-            if network.overlaps(prefix):
-                yield (
-                    f"site.network_prefix: {site.network_prefix!r} overlaps site.lan {network}; "
-                    "choose another, e.g. 10.213.0.0/16"
-                )
+        if (
+            isinstance(prefix, IPv4Network)
+            and isinstance(network, IPv4Network)
+            and network.overlaps(prefix)
+        ):
+            yield (
+                f"site.network_prefix: {site.network_prefix!r} overlaps site.lan {network}; "
+                "choose another, e.g. 10.213.0.0/16"
+            )
 
 
 def ssh(site: Site, *_: Collection[str]) -> Iterator[str]:
@@ -118,7 +136,7 @@ def media(site: Site, *_: Collection[str]) -> Iterator[str]:
         elif folder in {"/", "/home", "/srv", "/var", "/opt", "/mnt", "/media"} or _inside(
             folder, SYSTEM
         ):
-            yield f"{field}: {folder!r} belongs to the system; use a folder such as /srv/media/{name}"
+            yield f"{field}: {folder!r} belongs to the system; use e.g. /srv/media/{name}"
         for other, taken in seen.items():
             if _inside(folder, (taken,)) or _inside(taken, (folder,)):
                 yield f"{field}: {folder!r} and site.media.{other} overlap; separate them"
@@ -179,7 +197,7 @@ def overrides(site: Site, services: Collection[str], images: Collection[str]) ->
         if name not in images:
             yield f"site.images.{name}: is not an image; known are {', '.join(sorted(images))}"
         if not DIGEST.fullmatch(image):
-            yield f"site.images.{name}: {image!r} has no digest; end it with @sha256:<64 hex digits>"
+            yield f"site.images.{name}: {image!r} has no digest; end it with @sha256:<64 hex>"
     reboot = site.updates.reboot
     if reboot is not None and not CLOCK.fullmatch(reboot):
         yield f"site.updates.reboot: {reboot!r} is not a time; write HH:MM or None"

@@ -1,4 +1,4 @@
-"""The segmented networks: five shared ones, and one private link for each user of the Docker API."""
+"""The segmented networks: five shared ones, and a private link for each user of the Docker API."""
 
 from __future__ import annotations
 

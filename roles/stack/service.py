@@ -1,4 +1,4 @@
-"""The type of a service. Hardened defaults live here; a departure is a named value with a reason."""
+"""The type of a service. Hardened defaults live here; a departure is a value with a reason."""
 
 from __future__ import annotations
 
