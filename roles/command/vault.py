@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from roles.command.inventory import site_in
-from roles.core.secret import MissingSecretError, SecretSpec, ensure, rotate
+from roles.core.secret import MissingSecretError, RotationError, SecretSpec, ensure, rotate
 from roles.core.vault import Vault, VaultError, create_key_file, default_key_file, load_key
 from roles.plan import VAULTS
 from roles.site.schema import SiteError
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         vault = Vault.open(path, load_key(site.name))
         _run(vault, specs(site), options)
-    except (VaultError, SiteError, MissingSecretError) as error:
+    except (VaultError, SiteError, MissingSecretError, RotationError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -85,12 +85,7 @@ def _run(vault: Vault, wanted: tuple[SecretSpec, ...], options: argparse.Namespa
         vault.set(options.name, value.rstrip("\n"))
         _saved(vault, "set", [options.name])
     elif options.verb == "rotate":
-        try:
-            _saved(vault, "rotated", rotate(vault, wanted, options.name))
-        except KeyError as error:
-            raise VaultError(f"{options.name} is not an entry; see: vault list") from error
-        except ValueError as error:
-            raise VaultError(str(error)) from error
+        _saved(vault, "rotated", rotate(vault, wanted, options.name))
     elif options.verb == "rekey":
         vault.rekey(create_key_file(options.key_file))
         print(f"every value is now under {options.key_file}; name it in NEXUS_VAULT_KEY_FILE")

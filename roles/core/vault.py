@@ -72,7 +72,11 @@ class Vault:
             VaultError: the file exists already.
         """
         salt = base64.b64encode(secrets.token_bytes(16)).decode()
-        header = {"format": FORMAT, "id": secrets.token_hex(16), "scrypt": {**SCRYPT, "salt": salt}}
+        header: dict[str, Any] = {
+            "format": FORMAT,
+            "id": secrets.token_hex(16),
+            "scrypt": {**SCRYPT, "salt": salt},
+        }
         vault = cls(path, header, _derive(key, header["scrypt"]))
         vault.save()
         return vault
@@ -306,6 +310,8 @@ def create_key_file(path: Path) -> bytes:
 
 
 def _derive(key: bytes, scrypt: Mapping[str, Any]) -> bytes:
+    if not key:
+        raise VaultError("the vault's key is empty; give a passphrase or a key file")
     return hashlib.scrypt(
         key,
         salt=base64.b64decode(scrypt["salt"]),
@@ -358,7 +364,7 @@ def _header(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
             )
         raise VaultError(f"{path} is not a vault of this program (format {FORMAT} expected)")
     header = {key: document.get(key) for key in ("format", "id", "scrypt")}
-    scrypt = header["scrypt"]
+    scrypt: Any = header["scrypt"]
     try:
         base64.b64decode(scrypt["salt"], validate=True)
         n, r, p = (scrypt[key] for key in ("n", "r", "p"))

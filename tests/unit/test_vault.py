@@ -87,16 +87,22 @@ def test_truncated_at_every_line(vault: Vault, vault_path: Path) -> None:
             Vault.open(vault_path, KEY)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"format": "nexus-vault-9"}', "12"])
+@pytest.mark.parametrize("text", ["[]", "{}", '{"format": "ansible-vault"}', "12"])
 def test_foreign(vault_path: Path, text: str) -> None:
     vault_path.write_text(text)
     with pytest.raises(VaultError, match="not a vault of this program"):
         Vault.open(vault_path, KEY)
 
 
+def test_newer_version(vault_path: Path) -> None:
+    vault_path.write_text('{"format": "nexus-vault-9"}')
+    with pytest.raises(VaultError, match="newer version; update this program"):
+        Vault.open(vault_path, KEY)
+
+
 def test_not_text(vault_path: Path) -> None:
     vault_path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(VaultError, match="cannot be read"):
+    with pytest.raises(VaultError, match="not a vault of this program"):
         Vault.open(vault_path, KEY)
 
 
