@@ -6,6 +6,7 @@ import re
 import subprocess
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -101,18 +102,15 @@ def _pack(tree: Path, sink: IO[bytes], started: int) -> Layer:
     return write_layer(sink, fill)
 
 
-def _rewrite(
-    member: tarfile.TarInfo, content: IO[bytes] | None
-) -> tuple[tarfile.TarInfo, bytes | None]:
-    editors = {
+def _rewrite(member: tarfile.TarInfo, content: IO[bytes] | None) -> bytes | None:
+    editors: dict[str, Callable[[str], str]] = {
         "etc/passwd": _passwd,
         "etc/group": _group,
         "etc/shadow": _no_dates,
-        "etc/gshadow": lambda text: text,
     }
     if content is None or member.name not in editors:
-        return member, None
-    return member, editors[member.name](content.read().decode()).encode()
+        return None
+    return editors[member.name](content.read().decode()).encode()
 
 
 def _passwd(text: str) -> str:

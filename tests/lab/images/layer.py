@@ -41,7 +41,7 @@ class Layer:
 class _Hashing(io.RawIOBase):
     """Passes bytes on and remembers their digest and number."""
 
-    def __init__(self, sink: IO[bytes]) -> None:
+    def __init__(self, sink: IO[bytes] | gzip.GzipFile) -> None:
         self._sink = sink
         self._sha256 = hashlib.sha256()
         self.size = 0
@@ -110,7 +110,7 @@ def hidden(path: str) -> Entry:
 def copy_tree(
     source: tarfile.TarFile,
     archive: tarfile.TarFile,
-    rewrite: Callable[[tarfile.TarInfo, IO[bytes] | None], tuple[tarfile.TarInfo, bytes | None]],
+    rewrite: Callable[[tarfile.TarInfo, IO[bytes] | None], bytes | None],
     dropped: Callable[[str], bool],
     newest: int,
 ) -> None:
@@ -128,7 +128,7 @@ def copy_tree(
         # Nothing in a container that drops every capability gains from set-user-id.
         member.mode &= 0o1777
         content = source.extractfile(member) if member.isreg() else None
-        member, replaced = rewrite(member, content)
+        replaced = rewrite(member, content)
         if replaced is not None:
             member.size = len(replaced)
             archive.addfile(member, io.BytesIO(replaced))

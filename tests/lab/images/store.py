@@ -1,4 +1,4 @@
-"""The cache: layers, configurations and manifests by digest; results by the hash of their recipe."""
+"""The cache: blobs by digest, and what a recipe came to by the hash of the recipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class Store:
-    """A folder that holds only whole things: files appear under their name when they are complete."""
+    """A folder of whole things only: a file gets its name when it is complete."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

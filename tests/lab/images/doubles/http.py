@@ -28,7 +28,7 @@ WORKERS = 16
 _LINE = re.compile(r"([A-Z]+) (\S+) HTTP/1\.[01]")
 
 
-class BadRequest(Exception):
+class BadRequestError(Exception):
     """The client's bytes are no request that this server takes."""
 
 
@@ -125,7 +125,7 @@ def _connection(
         try:
             while await _exchange(reader, writer, handler, pool):
                 pass
-        except (BadRequest, asyncio.LimitOverrunError) as error:
+        except (BadRequestError, asyncio.LimitOverrunError) as error:
             writer.write(_encode(as_text(f"400 {error}", 400), "GET", keep=False))
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             pass
@@ -160,18 +160,18 @@ async def _read(reader: asyncio.StreamReader, peer: str) -> Request:
     line, *rows = head.decode("latin-1").split("\r\n")[:-2]
     match = _LINE.fullmatch(line)
     if not match:
-        raise BadRequest("malformed request line")
+        raise BadRequestError("malformed request line")
     headers: dict[str, str] = {}
     for row in rows:
         name, colon, value = row.partition(":")
         if not colon or name != name.strip():
-            raise BadRequest("malformed header")
+            raise BadRequestError("malformed header")
         headers.setdefault(name.lower(), value.strip())
     if "transfer-encoding" in headers:
-        raise BadRequest("a body needs a length")
+        raise BadRequestError("a body needs a length")
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length) > MAXIMUM_BODY:
-        raise BadRequest("bad length of the body")
+        raise BadRequestError("bad length of the body")
     body = await asyncio.wait_for(reader.readexactly(int(length)), IDLE_SECONDS)
     return Request(match[1], match[2], headers, body, plain_address(peer))
 
