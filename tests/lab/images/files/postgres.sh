@@ -44,6 +44,20 @@ run_first_scripts() {
     done
 }
 
+# Beside PGDATA and renamed last: a container killed half-way begins anew, and no start ever
+# takes a cluster without its database for a whole one. -T refuses a folder that is in use.
+complete_first_start() {
+    final=$PGDATA
+    PGDATA="${final%/*}/.unfinished"
+    rm -rf "$PGDATA"
+    mkdir -p -m 0700 "$PGDATA"
+    first_start
+    sync
+    mv -T "$PGDATA" "$final"
+    sync
+    PGDATA=$final
+}
+
 query() { PGHOST='' PGPASSWORD="$password" psql -v ON_ERROR_STOP=1 --no-psqlrc -q --username "$user" "$@"; }
 
 first_start() {
@@ -65,14 +79,12 @@ case "${1:-}" in
 esac
 if [ "${1:-}" = postgres ]; then
     [ "$(id -u)" != 0 ] || as_postgres "$@"
-    mkdir -p "$PGDATA"
-    chmod 0700 "$PGDATA" || true
     if [ ! -s "$PGDATA/PG_VERSION" ]; then
         user=$(value POSTGRES_USER postgres)
         database=$(value POSTGRES_DB "$user")
         password=$(value POSTGRES_PASSWORD "")
         arguments=$(value POSTGRES_INITDB_ARGS "")
-        first_start
+        complete_first_start
         unset password
     fi
     unset POSTGRES_PASSWORD
