@@ -18,7 +18,7 @@ import urllib.request
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from tests.lab.network import APT_PROXY_PORT
 
@@ -28,6 +28,12 @@ _REQUEST_HEADERS = ("Accept", "Cache-Control", "If-Modified-Since", "If-None-Mat
 _REPLY_HEADERS = ("Content-Type", "ETag", "Last-Modified")
 _HOP_TIMEOUT = 30.0
 _BLOCK = 1 << 16
+
+
+class Readable(Protocol):
+    """What a reply's body offers."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
 
 
 class Server(ThreadingHTTPServer):
@@ -69,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
             # Without a way out, yesterday's index is better than none.
             self._send_kept(kept)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 (the name is http.server's)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing for each request."""
@@ -92,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.command == "GET":
                 shutil.copyfileobj(body, self.wfile, _BLOCK)
 
-    def _pass_on(self, status: int, headers: Message, body: BinaryIO, kept: Path | None) -> None:
+    def _pass_on(self, status: int, headers: Message, body: Readable, kept: Path | None) -> None:
         length = headers["Content-Length"]
         bodiless = self.command == "HEAD" or status == 304
         self.send_response(status)
@@ -118,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
             Path(copy.name).unlink()
             self.close_connection = True
 
-    def _copy(self, body: BinaryIO, copy: tempfile._TemporaryFileWrapper[bytes]) -> int | None:
+    def _copy(self, body: Readable, copy: tempfile._TemporaryFileWrapper[bytes]) -> int | None:
         """Copy to the client and to a file; the number of bytes, None when an end broke off."""
         received = 0
         try:

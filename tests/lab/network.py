@@ -7,10 +7,12 @@ addresses between the two, so a host sees who really calls.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 from tests.lab.command import run
 
@@ -110,7 +112,7 @@ class Namespace:
             f"addr add {self.address}/{length} brd + dev eth0",
             f"addr add {self.address6}/{length6} dev eth0 nodad",
             f"route add default via {self.subnet.address(ROUTER)}",
-            f"-6 route add default via {self.subnet.address6(ROUTER)} dev eth0",
+            f"route add default via {self.subnet.address6(ROUTER)} dev eth0",
         ]
         run(["ip", "-n", self.name, "-batch", "-"], stdin="\n".join(inside))
 
@@ -140,14 +142,32 @@ def create() -> None:
 
 
 def remove() -> None:
-    """Remove every namespace, interface and rule that carries the lab's prefix."""
-    for path in Path("/run/netns").glob(f"{PREFIX}-*"):
-        run(["ip", "netns", "del", path.name], check=False)
-    # Cables before bridges; listing by class shows what is there, whoever made it.
-    links = sorted(path.name for path in Path("/sys/class/net").glob(f"{PREFIX}-*"))
-    for link in links:
-        run(["ip", "link", "del", link], check=False)
+    """Remove neighbour, attacker, bridges and rules; each host's namespace goes with the host."""
+    NEIGHBOUR_NAMESPACE.remove()
+    ATTACKER_NAMESPACE.remove()
+    for subnet in (LAN, INTERNET):
+        run(["ip", "link", "del", subnet.bridge], check=False)
     run(["nft", "delete", "table", "inet", PREFIX], check=False)
+
+
+def foreign(own_namespaces: Collection[str]) -> list[str]:
+    """What uses the lab's names or addresses and was not made by it, as text for a person."""
+    own = {NEIGHBOUR_NAMESPACE.name, ATTACKER_NAMESPACE.name, *own_namespaces}
+    paths = Path("/run/netns").glob(f"{PREFIX}*")
+    found = [f"namespace {path.name}" for path in paths if path.name not in own]
+    bridges = {LAN.bridge, INTERNET.bridge}
+    for link in json.loads(run(["ip", "-json", "addr"]).stdout):
+        if link["ifname"] not in bridges and _overlaps(link["addr_info"]):
+            found.append(f"interface {link['ifname']}")
+    return found
+
+
+def _overlaps(addresses: Sequence[Mapping[str, Any]]) -> bool:
+    for entry in addresses:
+        address = ipaddress.ip_address(entry["local"])
+        if any(address in net for s in (LAN, INTERNET) for net in (s.network, s.network6)):
+            return True
+    return False
 
 
 def _create_bridge(subnet: Subnet) -> None:
@@ -156,8 +176,7 @@ def _create_bridge(subnet: Subnet) -> None:
         " forward_delay 0 stp_state 0 mcast_snooping 0",
         f"link set {subnet.bridge} up",
         f"addr add {subnet.address(ROUTER)}/{subnet.network.prefixlen} brd + dev {subnet.bridge}",
-        f"addr add {subnet.address6(ROUTER)}/{subnet.network6.prefixlen}"
-        f" dev {subnet.bridge} nodad",
+        f"addr add {subnet.address6(ROUTER)}/{subnet.network6.prefixlen} dev {subnet.bridge} nodad",
     ]
     run(["ip", "-batch", "-"], stdin="\n".join(lines))
 

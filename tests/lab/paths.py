@@ -18,8 +18,11 @@ def cache_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """What one run makes and removes again. Needs a real file system (overlay uppers)."""
-    return _directory("state", Path("/var/lib/nexus-lab"))
+    """What one run makes and removes again. Needs a real file system (overlay uppers).
+
+    A folder that nothing else uses: its whole content goes with the lab.
+    """
+    return _directory("state", Path("/var/lib/nexus-lab/lab"))
 
 
 def _directory(kind: str, default: Path) -> Path:
@@ -27,3 +30,8 @@ def _directory(kind: str, default: Path) -> Path:
     path = Path(chosen).resolve() / kind if chosen else default
     path.mkdir(mode=0o755, parents=True, exist_ok=True)
     return path
+
+
+def module_environment() -> dict[str, str]:
+    """The environment in which `python -m tests.lab...` works from any folder."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
