@@ -40,11 +40,15 @@ class Plan:
         self._executing = False
 
     def changes(self, role: str) -> Changes:
-        """What one role would do now; costs a remote command only where no snapshot is held."""
+        """What one role would do now, nothing where the site has switched it off.
+
+        Costs a remote command only where no snapshot is held.
+        """
         if self._observed is None or self._executing != state.is_executing:
             self._executing = state.is_executing
             self._observed = observed(ask(question(list(self.roles.values()))))
-        return diff(self.roles[role], self._observed)
+        desired = self.roles.get(role)
+        return diff(desired, self._observed) if desired else Changes(role)
 
     def forget(self) -> None:
         """Drop the snapshot: the host is about to change."""

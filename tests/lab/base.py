@@ -53,10 +53,14 @@ class Bases:
             _copy(lower, new / f"layer-{number}", "--link")
         _copy(layout.volumes_directory, new / "volumes")
         (new / "base.json").write_text(json.dumps({"tree": str(layout.lowers[-1])}))
-        if self._path(name).exists():
-            # A running host may stand on it, so it is removed by the next run.
-            self._path(name).rename(self.directory / f".old-{new.name}")
+        self.remove(name)
         new.rename(self._path(name))
+
+    def remove(self, name: str) -> None:
+        """Forget a base; nothing happens when there is none of that name."""
+        if self._path(name).exists():
+            # A running host may stand on it, so its files go with the next run.
+            self._path(name).rename(Path(tempfile.mkdtemp(dir=self.directory, prefix=".old-")))
 
     def remove_outdated(self) -> None:
         """Remove bases of an older tree and what a killed run was saving."""

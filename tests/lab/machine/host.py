@@ -78,6 +78,9 @@ class Host:
         (etc / "hostname").write_text("h1\n")
         (etc / "hosts").write_text("127.0.0.1 localhost\n127.0.1.1 h1\n")
         (etc / "machine-id").unlink(missing_ok=True)
+        # The namespace's addresses are set from outside; networkd would wait two minutes for them.
+        for unit in ("systemd-networkd.service", "systemd-networkd-wait-online.service"):
+            (etc / "systemd/system" / unit).symlink_to("/dev/null")
         if Path("/sys/fs/cgroup/memory").is_dir():
             folder = "/sys/fs/cgroup"
             mounts = "; ".join(f"mount -o remount,bind,rw {folder}/{c}" for c in CGROUP_V1)
@@ -144,8 +147,9 @@ class Host:
             for pid in leader:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self._process.kill()
-            self._process.wait()
+            self._process.wait(30)
+            while answers(self.address, 22, 0.2):
+                time.sleep(0.05)
 
     def reboot(self) -> None:
         """A clean shutdown, then a boot."""
