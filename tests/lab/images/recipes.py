@@ -116,7 +116,6 @@ def _postgres() -> Recipe:
             _script("usr/local/bin/docker-entrypoint.sh", "postgres.sh"),
             Entry("docker-entrypoint-initdb.d"),
             Entry("var/lib/postgresql", mode=0o1777, owner=owner),
-            Entry("var/run/postgresql/.keep", b"", 0o644, owner),
             Entry("run/postgresql", mode=0o1777, owner=owner),
         ]
 

@@ -106,7 +106,7 @@ class Counters:
         self._values: collections.Counter[str] = collections.Counter()
 
     def add(self, name: str, **labels: object) -> None:
-        text = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+        text = ",".join(f'{key}="{str(value).lower()}"' for key, value in sorted(labels.items()))
         with self._lock:
             self._values[f"{name}{{{text}}}"] += 1
 

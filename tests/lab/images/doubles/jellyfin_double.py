@@ -122,8 +122,17 @@ def known_proxies(file: Path) -> tuple[Network, ...]:
         try:
             found.append(ipaddress.ip_network((item.text or "").strip(), strict=False))
         except ValueError:
-            log("WRN", "Network", f'Unable to parse known proxy "{item.text}"')
+            log("WRN", "Network", "Unable to parse known proxy {proxy}", proxy=item.text or "")
     return tuple(found)
+
+
+def hardware_acceleration(file: Path) -> str:
+    """What encoding.xml asks for; a broken file means the defaults, as for every settings file."""
+    try:
+        root = ElementTree.parse(file).getroot()  # noqa: S314 - the host's own configuration
+    except (FileNotFoundError, ElementTree.ParseError):
+        return "none"
+    return root.findtext("./HardwareAccelerationType") or "none"
 
 
 def client_address(peer: str, forwarded: str, proxies: tuple[Network, ...]) -> str:
@@ -151,10 +160,25 @@ def caller_of(authorization: str, address: str) -> Caller:
     return Caller(address, found.get("Token", ""), found.get("DeviceId", ""))
 
 
-def log(level: str, source: str, text: str) -> None:
-    moment = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+def log(level: str, source: str, template: str, **values: str) -> None:
+    """Write a line to the console and to the day's file, each in upstream's own format.
+
+    The file quotes the values and has the date; the console has neither
+    (Jellyfin.Server/Resources/Configuration/logging.json).
+    """
+    moment = datetime.now(UTC)
     thread = threading.get_native_id() % 100
-    print(f"[{moment} +00:00] [{level}] [{thread}] {source}: {text}", flush=True)
+    plain = template.format(**values)
+    clock = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}"
+    print(f"[{clock}] [{level}] [{thread}] {source}: {plain}", flush=True)
+    folder = Path(os.environ.get("JELLYFIN_LOG_DIR", "/config/log"))
+    if folder.is_dir():
+        quoted = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+        with (folder / f"log_{moment:%Y%m%d}.log").open("a") as file:
+            file.write(
+                f"[{moment:%Y-%m-%d} {clock} +00:00] [{level}] [{thread}] {source}: "
+                f"{template.format(**quoted)}\n"
+            )
 
 
 class Application:
@@ -179,6 +203,8 @@ class Application:
             ("GET", "/users/public"): lambda _: [],
             ("POST", "/users/password"): self._change_password,
             ("POST", "/sessions/logout"): self._logout,
+            ("GET", "/library/virtualfolders"): self._libraries,
+            ("POST", "/library/virtualfolders"): self._add_library,
         }
 
     def handle(self, request: Request) -> Response:
@@ -240,6 +266,37 @@ class Application:
         self.state.data["tokens"].pop(call.caller.token)
         self.state.save()
 
+    def _libraries(self, call: Call) -> list[Json]:
+        self._administrator(call)
+        return list(self.state.data.get("libraries", []))
+
+    def _add_library(self, call: Call) -> None:
+        self._administrator(call)
+        query, body = call.query, call.body
+        options = body.get("libraryoptions") or {}
+        paths = [item["Path"] for item in options.get("PathInfos", [])]
+        paths += [query["paths"]] if query.get("paths") else []
+        if not query.get("name"):
+            raise RefusedError(400, "Error processing request.")
+        if missing := [path for path in paths if not Path(path).is_dir()]:
+            raise RefusedError(404, f"The path does not exist: {missing[0]}")
+        libraries = self.state.data.setdefault("libraries", [])
+        if any(library["Name"] == query["name"] for library in libraries):
+            raise RefusedError(409, "A library of this name exists already.")
+        libraries.append(
+            {
+                "Name": query["name"],
+                "Locations": paths,
+                "CollectionType": query.get("collectiontype", ""),
+                "ItemId": uuid.uuid4().hex,
+            }
+        )
+        self.state.save()
+
+    def _administrator(self, call: Call) -> None:
+        if not self._user(call)["admin"]:
+            raise RefusedError(403)
+
     def _set_remote_access(self, call: Call) -> None:
         self.state.data["remote_access"] = bool(call.body.get("enableremoteaccess"))
         self.state.save()
@@ -285,7 +342,9 @@ class Application:
             log(
                 "INF",
                 "Jellyfin.Server.Implementations.Users.UserManager",
-                f'Authentication request for "{name}" has been denied (IP: "{caller.address}").',
+                "Authentication request for {name} has been denied (IP: {address}).",
+                name=name,
+                address=caller.address,
             )
             raise RefusedError(401, "Invalid username or password entered.")
         assert user is not None
@@ -365,11 +424,14 @@ def main() -> int:
     """Serve until told to stop. Environment: JELLYFIN_DATA_DIR, JELLYFIN_CONFIG_DIR."""
     data = Path(os.environ.get("JELLYFIN_DATA_DIR", "/config"))
     settings = Path(os.environ.get("JELLYFIN_CONFIG_DIR", str(data / "config")))
-    log("INF", "Main", f"{NAME}: this is a lab double, not Jellyfin; it plays nothing")
     folder = data / "data"
-    folder.mkdir(parents=True, exist_ok=True)
+    for needed in (folder, Path(os.environ.get("JELLYFIN_LOG_DIR", "/config/log"))):
+        needed.mkdir(parents=True, exist_ok=True)
+    log("INF", "Main", f"{NAME}: this is a lab double, not Jellyfin; it plays nothing")
     proxies = known_proxies(settings / "network.xml")
     log("INF", "Main", f"Known proxies: {[str(network) for network in proxies]}")
+    acceleration = hardware_acceleration(settings / "encoding.xml")
+    log("INF", "Main", f"Hardware acceleration: {acceleration}")
     application = Application(State(folder / "double.json"), proxies)
     serve({(None, PORT): application.handle}, lambda: log("INF", "Main", "Startup complete"))
     return 0
