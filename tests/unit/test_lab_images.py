@@ -154,5 +154,5 @@ def test_an_address_without_a_known_scheme_is_refused(wrong: str) -> None:
 
 
 def test_a_registry_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(RegistryError, match="127.0.0.1:1"):
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1"):
         Registry("http://127.0.0.1:1", None).has_manifest("tool", "sha256:abc")
