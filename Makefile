@@ -29,7 +29,7 @@ vault: .venv/installed ## the vault: make vault ARGS="show authelia_admin_passwo
 .PHONY: lint
 lint: .venv/installed ## lint and type checks of the toolkit
 	.venv/bin/ruff check roles deploy.py tests/unit tests/lab/machine tests/lab/deployment.py
-	.venv/bin/mypy roles deploy.py
+	.venv/bin/mypy roles
 
 .PHONY: unit
 unit: .venv/installed ## the fast tests: no root, no host

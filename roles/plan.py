@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
+from pyinfra.context import host
 
 from roles import (
     authelia,

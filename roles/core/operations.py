@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pyinfra import logger
-from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
 from pyinfra.api.output import format_text
 from pyinfra.api.state import State
 from pyinfra.context import host, state
@@ -89,7 +90,7 @@ class SecondConnection:
 
 
 @operation()
-def converge(plan: Plan, role: str) -> Iterator[StringCommand | FunctionCommand]:
+def converge(plan: Plan, role: str) -> Generator[StringCommand | FunctionCommand, None, None]:
     """Bring one role's resources to their desired state with at most one remote command.
 
     A guarded role takes three: apply, a second connection, and the word that keeps the change.
@@ -130,7 +131,7 @@ def no_delay(host: Host) -> None:
 
 def show(changes: Changes) -> None:
     """Say what will change, once; with --diff also how, except for secrets."""
-    if state.is_executing and state.should_check_for_changes():
+    if state.is_executing and state.check_for_changes:
         return
     for line in changes.lines:
         host.log(f"{changes.role}: {line}", logger.info)

@@ -33,7 +33,7 @@ from roles.core.model import (
 class Answer(FactBase[dict[str, Any]]):
     """What the agent answers to the request that travels on stdin."""
 
-    def command(self) -> StringCommand:  # type: ignore[override]
+    def command(self) -> StringCommand:
         return StringCommand(transport.COMMAND)
 
     def process(self, output: list[str]) -> dict[str, Any]:

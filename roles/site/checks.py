@@ -20,8 +20,10 @@ CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 MEMORY = re.compile(r"([1-9]\d*)([mg])")
 DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/opt/nexus", "/proc", "/root", "/run", "/sbin")
-SYSTEM += ("/sys", "/tmp", "/usr", "/var/lib")  # noqa: S108 - refused, not used
+SYSTEM = (
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/opt/nexus", "/proc", "/root", "/run", "/sbin"),
+    *("/sys", "/tmp", "/usr", "/var/lib"),  # noqa: S108 - refused, not used
+)
 PRIVATE_NAMES = (".local", ".lan", ".home.arpa", ".internal", ".test", ".invalid", ".localhost")
 KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp", "sk-ssh-ed25519", "sk-ecdsa-sha2")
 OPTIONS = (

@@ -11,7 +11,21 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
-SECRET_FIELDS = {"credentials", "authorized_keys"}
+LONGEST_SHOWN = 60
+# pydantic's error types (https://docs.pydantic.dev/latest/errors/validation_errors/).
+TCP_PORT_ERRORS = frozenset({"int_type", "greater_than_equal", "less_than_equal"})
+MENDS = {
+    "bool_parsing": "it must be True or False",
+    "bool_type": "it must be True or False",
+    "dict_type": 'it must be a dictionary, e.g. {{"name": "value"}}',
+    "finite_number": "it must be a finite number, e.g. 1.5",
+    "float_parsing": "it must be a number, e.g. 1.5",
+    "float_type": "it must be a number, e.g. 1.5",
+    "literal_error": "it must be {expected}",
+    "model_type": 'it must be a dictionary, e.g. {{"name": "value"}}',
+    "string_type": "it must be a text in quotes",
+    "tuple_type": 'it must be a list, e.g. ["value"]',
+}
 
 
 class SiteError(Exception):
@@ -112,18 +126,43 @@ def load_site(
     return site
 
 
+def shown(value: object) -> str:
+    """A value as a message may repeat it: short, on one line, and never a private key."""
+    if not isinstance(value, str | int | float | None):
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    if "PRIVATE KEY" in text:
+        return "a private key"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The hint that goes with an unknown name."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+
+
 def _line(raw: Mapping[str, Any], error: Any) -> str:
-    place = [part for part in error["loc"] if part != "[key]"]
+    place = _sayable([part for part in error["loc"] if part != "[key]"])
     field = "site" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place)
-    if error["type"] == "missing":
+    kind = error["type"]
+    if kind == "missing":
         return f"{field}: is missing; add it to the inventory"
-    if error["type"] == "extra_forbidden":
-        known = list(_fields_at(place[:-1]))
-        close = difflib.get_close_matches(str(place[-1]), known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-        return f"{field}: is not known; {hint}"
-    shown = "" if SECRET_FIELDS.intersection(map(str, place)) else f"{_value(raw, place)!r}: "
-    return f"{field}: {shown}{error['msg'].replace('Input should', 'it should')}"
+    if kind == "extra_forbidden":
+        return f"{field}: is not known; {nearest(str(place[-1]), list(_fields_at(place[:-1])))}"
+    limits = {name: limit for name, limit in error.get("ctx", {}).items() if name == "expected"}
+    mend = MENDS.get(kind, "it has the wrong form").format(**limits)
+    if kind in TCP_PORT_ERRORS and "ports" in place:
+        mend = "it is not a TCP port (1-65535); write e.g. 22"
+    secret = bool(place) and place[0] == "tls" and "mode" not in place
+    secret |= "authorized_keys" in place
+    return f"{field}: {mend}" if secret else f"{field}: {shown(_value(raw, place))}: {mend}"
+
+
+def _sayable(place: Sequence[Any]) -> list[Any]:
+    """A place without what may be a secret: both sides of a credential can be mistaken."""
+    listed = list(place)
+    return listed[: listed.index("credentials") + 1] if "credentials" in listed else listed
 
 
 def _value(raw: Any, place: Sequence[Any]) -> Any:
@@ -131,7 +170,7 @@ def _value(raw: Any, place: Sequence[Any]) -> Any:
         try:
             raw = raw[part]
         except (KeyError, IndexError, TypeError):
-            return raw
+            return None
     return raw
 
 

@@ -33,13 +33,14 @@ def enforce(
 
 
 def _unique(services: list[Service]) -> Iterator[str]:
-    for what, values in {
+    values_of: dict[str, list[int] | list[str]] = {
         "number": [service.number for service in services],
         "uid": [service.uid for service in services],
         "route": [service.route.host for service in services if service.route],
         "published port": [port.host for service in services for port in service.ports],
-    }.items():
-        for value, count in Counter(values).items():
+    }
+    for what, values in values_of.items():
+        for value, count in Counter(map(str, values)).items():
             if count > 1:
                 yield f"{what} {value} is used by {count} services; give each its own"
 

@@ -102,6 +102,8 @@ class Host:
                 "--machine=nxlab-h1",
                 "--register=no",
                 "--keep-unit",
+                "--timezone=off",
+                "--resolv-conf=off",
                 f"--network-namespace-path=/run/netns/{NAMESPACE}",
                 f"--bind={self.folder}/docker:/var/lib/docker",
                 *capabilities,
