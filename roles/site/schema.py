@@ -15,16 +15,16 @@ LONGEST_SHOWN = 60
 # pydantic's error types (https://docs.pydantic.dev/latest/errors/validation_errors/).
 TCP_PORT_ERRORS = frozenset({"int_type", "greater_than_equal", "less_than_equal"})
 MENDS = {
-    "bool_parsing": "it must be True or False",
-    "bool_type": "it must be True or False",
-    "dict_type": 'it must be a dictionary, e.g. {{"name": "value"}}',
-    "finite_number": "it must be a finite number, e.g. 1.5",
-    "float_parsing": "it must be a number, e.g. 1.5",
-    "float_type": "it must be a number, e.g. 1.5",
-    "literal_error": "it must be {expected}",
-    "model_type": 'it must be a dictionary, e.g. {{"name": "value"}}',
-    "string_type": "it must be a text in quotes",
-    "tuple_type": 'it must be a list, e.g. ["value"]',
+    "bool_parsing": "must be True or False",
+    "bool_type": "must be True or False",
+    "dict_type": 'must be a dictionary, e.g. {{"name": "value"}}',
+    "finite_number": "must be a finite number, e.g. 1.5",
+    "float_parsing": "must be a number, e.g. 1.5",
+    "float_type": "must be a number, e.g. 1.5",
+    "literal_error": "must be {expected}",
+    "model_type": 'must be a dictionary, e.g. {{"name": "value"}}',
+    "string_type": "must be a text in quotes",
+    "tuple_type": 'must be a list, e.g. ["value"]',
 }
 
 
@@ -116,7 +116,8 @@ def load_site(
     try:
         site = Site.model_validate(dict(raw))
     except ValidationError as error:
-        raise SiteError([_line(raw, e) for e in error.errors(include_url=False)]) from None
+        found = error.errors(include_url=False)
+        raise SiteError(list(dict.fromkeys(_line(raw, problem) for problem in found))) from None
     if not site.ssh.allow_from:
         ssh = site.ssh.model_copy(update={"allow_from": site.lan})
         site = site.model_copy(update={"ssh": ssh})
@@ -151,17 +152,18 @@ def _line(raw: Mapping[str, Any], error: Any) -> str:
     if kind == "extra_forbidden":
         return f"{field}: is not known; {nearest(str(place[-1]), list(_fields_at(place[:-1])))}"
     limits = {name: limit for name, limit in error.get("ctx", {}).items() if name == "expected"}
-    mend = MENDS.get(kind, "it has the wrong form").format(**limits)
+    mend = MENDS.get(kind, "has the wrong form; compare it with a new inventory of: make init")
+    mend = mend.format(**limits)
     if kind in TCP_PORT_ERRORS and "ports" in place:
-        mend = "it is not a TCP port (1-65535); write e.g. 22"
+        mend = "is not a TCP port (1-65535); write e.g. 22, without quotes"
     secret = bool(place) and place[0] == "tls" and "mode" not in place
     secret |= "authorized_keys" in place
-    return f"{field}: {mend}" if secret else f"{field}: {shown(_value(raw, place))}: {mend}"
+    return f"{field}: {mend}" if secret else f"{field}: {shown(_value(raw, place))} {mend}"
 
 
 def _sayable(place: Sequence[Any]) -> list[Any]:
     """A place without what may be a secret: both sides of a credential can be mistaken."""
-    listed = list(place)
+    listed = [shown(part).strip("'") if isinstance(part, str) else part for part in place]
     return listed[: listed.index("credentials") + 1] if "credentials" in listed else listed
 
 
