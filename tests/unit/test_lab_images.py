@@ -1,11 +1,11 @@
-"""The lab's images: the same content gives the same bytes, and nothing is sent twice."""
+"""The image assembler: same inputs, same digests; nothing half done; nothing pushed twice."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import io
-import subprocess
+import json
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -15,144 +15,229 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.lab.images.layer import Entry, Layer, add_entries, hidden, write_layer
-from tests.lab.images.recipes import HERE, recipes
+from tests.lab import images
+from tests.lab.images import base, layer, recipes
 from tests.lab.images.registry import Registry, RegistryError
 from tests.lab.images.store import Store
 
 NAMES = {"traefik", "authelia", "postgres", "valkey", "haproxy", "jellyfin", "homepage"}
-ENTRIES = [
-    Entry("usr/bin/tool", b"#!/bin/sh\n"),
-    Entry("data", mode=0o1777, owner=(70, 70)),
-    Entry("usr/bin/alias", target="tool"),
-    hidden("usr/bin/curl"),
-]
 
 
-def pack(entries: list[Entry]) -> tuple[bytes, Layer]:
-    sink = io.BytesIO()
-    layer = write_layer(sink, lambda archive: add_entries(archive, entries))
-    return sink.getvalue(), layer
+class FakeRegistry(ThreadingHTTPServer):
+    """Enough of the registry's API to notice a blob that is missing or was sent twice."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.blobs: dict[tuple[str, str], bytes] = {}
+        self.manifests: dict[tuple[str, str], bytes] = {}
+        self.log: list[str] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
 
 
-def members(packed: bytes) -> dict[str, tarfile.TarInfo]:
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        return {member.name: member for member in archive}
-
-
-def test_a_layer_does_not_depend_on_the_order_or_the_moment() -> None:
-    assert pack(ENTRIES) == pack(ENTRIES[::-1])
-
-
-def test_a_layer_names_its_compressed_and_its_plain_digest() -> None:
-    packed, layer = pack(ENTRIES)
-    assert layer.digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
-    assert layer.diff_id == f"sha256:{hashlib.sha256(gzip.decompress(packed)).hexdigest()}"
-    assert layer.size == len(packed)
-
-
-def test_a_layer_holds_modes_owners_links_and_whiteouts() -> None:
-    found = members(pack(ENTRIES)[0])
-    assert found["usr"].isdir() and found["usr/bin"].isdir()
-    assert found["usr/bin/tool"].mode == 0o755
-    assert (found["data"].mode, found["data"].uid, found["data"].gid) == (0o1777, 70, 70)
-    assert found["usr/bin/alias"].linkname == "tool"
-    assert found["usr/bin/.wh.curl"].size == 0
-
-
-def test_every_image_is_declared_and_starts_something() -> None:
-    declared = {recipe.name: recipe for recipe in recipes(None)}
-    assert set(declared) == NAMES
-    assert all(recipe.config["Entrypoint"] for recipe in declared.values())
-
-
-def test_a_real_program_replaces_the_double(tmp_path: Path) -> None:
-    (tmp_path / "authelia").write_bytes(b"the real one")
-    store = Store(tmp_path / "cache")
-    (recipe,) = [found for found in recipes(tmp_path) if found.name == "authelia"]
-    content = {entry.path: entry.content for entry in recipe.entries(store)}
-    assert content["app/authelia"] == b"the real one"
-    (double,) = [found for found in recipes(None) if found.name == "authelia"]
-    assert double.inputs != recipe.inputs
-
-
-@pytest.mark.parametrize(
-    "script", sorted((HERE / "files").glob("*.sh")), ids=lambda path: path.name
-)
-def test_scripts_parse(script: Path) -> None:
-    subprocess.run(["sh", "-n", str(script)], check=True)
-
-
-class FakeRegistry(BaseHTTPRequestHandler):
-    """Keeps what is put, by its path; counts nothing but remembers every request line."""
-
+class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    kept: dict[str, bytes]
-    seen: list[str]
-
-    def do_HEAD(self) -> None:
-        self._answer(200 if self.path in self.kept else 404)
-
-    def do_POST(self) -> None:
-        self._answer(202, {"Location": "/v2/tool/blobs/uploads/1?state=x"})
-
-    def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        parts = urlsplit(self.path)
-        digest = parse_qs(parts.query).get("digest")
-        if "/refused/" in parts.path:
-            self._answer(400)
-            return
-        self.kept[f"/v2/tool/blobs/{digest[0]}" if digest else parts.path] = body
-        self._answer(201)
-
-    def _answer(self, status: int, headers: dict[str, str] | None = None) -> None:
-        self.seen.append(self.command)
-        self.send_response(status)
-        for name, value in {"Content-Length": "0", **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
+    server: FakeRegistry
 
     def log_message(self, format: str, *args: object) -> None:
-        """Tests are quiet."""
+        pass
+
+    def _answer(self, status: int, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_HEAD(self) -> None:
+        _, _, name, kind, reference = self.path.split("/")
+        self.server.log.append(f"HEAD {kind}")
+        known = self.server.blobs if kind == "blobs" else self.server.manifests
+        self._answer(200 if (name, reference) in known else 404)
+
+    def do_POST(self) -> None:
+        parts = urlsplit(self.path)
+        name = parts.path.split("/")[2]
+        query = parse_qs(parts.query)
+        origin = (query.get("from", [""])[0], query.get("mount", [""])[0])
+        if origin in self.server.blobs:
+            self.server.blobs[name, origin[1]] = self.server.blobs[origin]
+            self.server.log.append("MOUNT")
+            self._answer(201)
+            return
+        self._answer(202, Location=f"{self.server.address}/upload/{name}?state=1")
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        parts = urlsplit(self.path)
+        if parts.path.startswith("/upload/"):
+            digest = parse_qs(parts.query)["digest"][0]
+            assert digest == f"sha256:{hashlib.sha256(content).hexdigest()}"
+            self.server.blobs[parts.path.split("/")[2], digest] = content
+            self.server.log.append("UPLOAD")
+            self._answer(201)
+            return
+        name = parts.path.split("/")[2]
+        document = json.loads(content)
+        for item in [document["config"], *document["layers"]]:
+            assert (name, item["digest"]) in self.server.blobs
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.server.manifests[name, digest] = content
+        self.server.log.append("MANIFEST")
+        self._answer(201)
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
-    FakeRegistry.kept, FakeRegistry.seen = {}, []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeRegistry)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+def registry() -> Iterator[FakeRegistry]:
+    server = FakeRegistry()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
     server.shutdown()
+    thread.join()
     server.server_close()
 
 
-def test_a_blob_is_sent_once(address: str, tmp_path: Path) -> None:
-    blob = tmp_path / "blob"
-    blob.write_bytes(b"content")
-    registry = Registry(address, None)
-    registry.push_blob("tool", "sha256:abc", blob, None)
-    assert FakeRegistry.seen == ["HEAD", "POST", "PUT"]
-    assert FakeRegistry.kept == {"/v2/tool/blobs/sha256:abc": b"content"}
-    registry.push_blob("tool", "sha256:abc", blob, None)
-    assert FakeRegistry.seen[3:] == ["HEAD"]
-    registry.close()
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base layer and a proxy of a few bytes."""
+
+    def base_layer(store: Store) -> layer.Layer:
+        return store.write(
+            lambda sink: layer.write_layer(
+                sink, lambda archive: layer.add_entries(archive, [layer.Entry("usr/x", b"base")])
+            ),
+            lambda made: made.digest,
+        )
+
+    monkeypatch.setattr(images, "base_layer", base_layer)
+    monkeypatch.setattr(recipes, "_wheel_program", lambda *_: b"traefik")
 
 
-def test_a_refusal_names_what_was_refused(address: str) -> None:
-    registry = Registry(address, None)
-    with pytest.raises(RegistryError, match="manifest of refused"):
-        registry.push_manifest("refused", b"{}", "lab")
-    registry.close()
+def packed(entries: list[layer.Entry]) -> tuple[bytes, layer.Layer]:
+    sink = io.BytesIO()
+    made = layer.write_layer(sink, lambda archive: layer.add_entries(archive, entries))
+    return sink.getvalue(), made
 
 
-@pytest.mark.parametrize("wrong", ["10.77.0.1:5000", "ftp://10.77.0.1"])
-def test_an_address_without_a_known_scheme_is_refused(wrong: str) -> None:
-    with pytest.raises(RegistryError, match="expected https://"):
-        Registry(wrong, None)
+def test_a_layer_depends_on_its_content_alone() -> None:
+    one, two = layer.Entry("b/c", b"x"), layer.Entry("a", target="b/c")
+    first, made = packed([one, two])
+    second, _ = packed([two, one])
+    assert first == second
+    assert made.digest == f"sha256:{hashlib.sha256(first).hexdigest()}"
+    assert made.diff_id == f"sha256:{hashlib.sha256(gzip.decompress(first)).hexdigest()}"
+    assert made.size == len(first)
+    with tarfile.open(fileobj=io.BytesIO(first)) as archive:
+        assert archive.getnames() == ["a", "b", "b/c"]
+        assert {member.mtime for member in archive} == {layer.EPOCH}
 
 
-def test_a_registry_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1"):
-        Registry("http://127.0.0.1:1", None).has_manifest("tool", "sha256:abc")
+def test_a_whiteout_takes_a_file_away() -> None:
+    assert layer.hidden("usr/bin/curl").path == "usr/bin/.wh.curl"
+
+
+def tree(*members: tuple[str, bytes, int, int]) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        for name, content, mode, mtime in members:
+            member = tarfile.TarInfo(name)
+            member.mode, member.mtime, member.size = mode, mtime, len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return sink.getvalue()
+
+
+def test_a_base_tree_loses_clock_times_privileges_and_what_no_image_needs(tmp_path: Path) -> None:
+    file = tmp_path / "tree.tar"
+    file.write_bytes(
+        tree(
+            ("./usr/bin/su", b"su", 0o4755, 100),
+            ("./etc/passwd", b"postgres:x:103:104::/:/bin/sh\n", 0o644, 5000),
+            ("./usr/lib/x86_64-linux-gnu/libLLVM.so.19.1", b"big", 0o644, 100),
+            ("./var/log/dpkg.log", b"now", 0o644, 5000),
+        )
+    )
+    sink = io.BytesIO()
+    base._pack(file, sink, started=4000)
+    with tarfile.open(fileobj=io.BytesIO(sink.getvalue())) as archive:
+        found = {member.name: member for member in archive}
+        passwd = archive.extractfile("etc/passwd")
+        assert passwd is not None
+        assert passwd.read() == b"postgres:x:70:70::/:/bin/sh\n"
+    assert set(found) == {"usr/bin/su", "etc/passwd"}
+    assert found["usr/bin/su"].mode == 0o755
+    assert (found["usr/bin/su"].mtime, found["etc/passwd"].mtime) == (100, layer.EPOCH)
+
+
+def test_a_killed_build_leaves_nothing_under_a_name(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fails(_: object) -> layer.Layer:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.write(fails, lambda made: made.digest)
+    assert not list((tmp_path / "blobs").iterdir())
+    assert list((tmp_path / "parts").iterdir())
+    with store.locked():
+        assert not list((tmp_path / "parts").iterdir())
+
+
+def test_a_result_counts_only_while_its_blobs_are_there(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    digest = store.put(b"content")
+    store.remember("recipe", {"blobs": [digest]})
+    assert store.result("recipe") == {"blobs": [digest]}
+    store.blob(digest).unlink()
+    assert store.result("recipe") is None
+
+
+@pytest.mark.usefixtures("tiny")
+def test_publishing_pushes_each_image_once(tmp_path: Path, registry: FakeRegistry) -> None:
+    found = images.publish(registry.address, None, tmp_path)
+    assert set(found) == NAMES
+    host = registry.address.removeprefix("http://")
+    for name, reference in found.items():
+        address, _, digest = reference.partition("@")
+        assert address == f"{host}/{name}"
+        assert (name, digest) in registry.manifests
+    # The base travels once; six repositories mount it.
+    assert registry.log.count("MOUNT") == len(NAMES) - 1
+    registry.log.clear()
+    assert images.publish(registry.address, None, tmp_path) == found
+    assert registry.log == ["HEAD manifests"] * len(NAMES)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_cold_cache_comes_to_the_same_digests(tmp_path: Path) -> None:
+    assert images.references(tmp_path / "one") == images.references(tmp_path / "two")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_real_program_takes_the_double_s_place(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    double = images.references(tmp_path, programs)
+    (programs / "authelia").write_bytes(b"real")
+    real = images.references(tmp_path, programs)
+    assert {name for name in NAMES if real[name] != double[name]} == {"authelia"}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_configuration_is_upstream_s(tmp_path: Path) -> None:
+    reference = images.references(tmp_path)["postgres"]
+    store = Store(tmp_path / "images")
+    manifest = json.loads(store.blob(reference.partition("@")[2]).read_text())
+    document = json.loads(store.blob(manifest["config"]["digest"]).read_text())
+    assert document["config"]["Volumes"] == {"/var/lib/postgresql": {}}
+    assert "PGDATA=/var/lib/postgresql/18/docker" in document["config"]["Env"]
+    assert len(document["rootfs"]["diff_ids"]) == 2
+
+
+def test_a_registry_that_is_away_is_named() -> None:
+    with pytest.raises(RegistryError, match=r"registry 127\.0\.0\.1:1: HEAD"):
+        Registry("http://127.0.0.1:1", None).has_manifest("x", "sha256:0")
+    with pytest.raises(RegistryError, match="expected https"):
+        Registry("10.77.0.1:5000", None)

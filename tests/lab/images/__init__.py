@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.lab.images.base import base_layer
 from tests.lab.images.layer import MEDIA_TYPE, Layer, add_entries, write_layer
-from tests.lab.images.recipes import Recipe, recipes
+from tests.lab.images.recipes import Recipe, all_recipes
 from tests.lab.images.registry import MANIFEST_TYPE, Registry, RegistryError
 from tests.lab.images.store import Store, recipe_hash
 
@@ -66,7 +66,7 @@ def _build_all(cache: Path, bin_dir: Path | None) -> dict[str, dict[str, Any]]:
     store = _store(cache)
     with store.locked():
         base = base_layer(store)
-        return {recipe.name: _build(store, base, recipe) for recipe in recipes(bin_dir)}
+        return {recipe.name: _build(store, base, recipe) for recipe in all_recipes(bin_dir)}
 
 
 def _build(store: Store, base: Layer, recipe: Recipe) -> dict[str, Any]:

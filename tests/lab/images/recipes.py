@@ -36,7 +36,7 @@ class Recipe:
     inputs: tuple[object, ...] = field(default=())
 
 
-def recipes(bin_dir: Path | None) -> tuple[Recipe, ...]:
+def all_recipes(bin_dir: Path | None) -> tuple[Recipe, ...]:
     """All images. An executable `authelia` in `bin_dir` takes the place of its double."""
     return (
         _traefik(),

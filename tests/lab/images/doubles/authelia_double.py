@@ -106,7 +106,7 @@ class Counters:
         self._values: collections.Counter[str] = collections.Counter()
 
     def add(self, name: str, **labels: object) -> None:
-        text = ",".join(f'{key}="{str(value).lower()}"' for key, value in sorted(labels.items()))
+        text = ",".join(f'{key}="{_label(value)}"' for key, value in sorted(labels.items()))
         with self._lock:
             self._values[f"{name}{{{text}}}"] += 1
 
@@ -709,6 +709,10 @@ def _set_cookie(response: Response, cookie: Cookie, value: str, lifetime: float)
             f"secure; SameSite={site}",
         )
     )
+
+
+def _label(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _redacted(email: str) -> str:
