@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.deployment import Deployment
+from tests.lab.fixtures import lab, pytest_collection_modifyitems  # noqa: F401
 from tests.lab.machine.host import disposable_host
 
 

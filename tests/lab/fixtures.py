@@ -1,0 +1,23 @@
+"""The lab as a pytest fixture; a test module or conftest imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.lab import Lab
+
+_WAIT = 600.0
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """One lab for the session; waits for the lab of another session to end."""
+    with Lab("pytest", wait=_WAIT) as lab:
+        yield lab
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that bring up labs of their own go first: the session's one blocks others."""
+    items.sort(key=lambda item: "lab" in getattr(item, "fixturenames", ()))
