@@ -285,6 +285,10 @@ class _Diff:
             self.run("systemctl", "start", unit.name, say=f"starting {unit.name}")
         elif self.touched.intersection(unit.restart_on) or unit.name in self.owed:
             self.line("restart", unit.name)
+            # A unit restarted often in a short time is refused until its counter is reset.
+            self.result.steps.append(
+                {"do": "try", "argv": ["systemctl", "reset-failed", unit.name]}
+            )
             self.run("systemctl", "restart", unit.name, say=f"restarting {unit.name}")
         elif self.touched.intersection(unit.reload_on):
             self.line("reload", unit.name)
