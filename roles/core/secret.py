@@ -92,9 +92,7 @@ def ensure(vault: Store, specs: Iterable[SecretSpec]) -> list[str]:
     """
     specs = tuple(specs)
     present = frozenset(vault.names())
-    missing = [spec for spec in specs if spec.kind == "given" and spec.name not in present]
-    if missing:
-        raise MissingSecretError("\n".join(map(_how_to_give, missing)))
+    require_given(vault, specs)
     made = []
     for spec in specs:
         if spec.kind in GENERATORS and spec.name not in present:
@@ -103,6 +101,18 @@ def ensure(vault: Store, specs: Iterable[SecretSpec]) -> list[str]:
     # Parents stand by now, in whichever order the entries are declared.
     made += [spec.name for spec in specs if spec.kind == "argon2id" and _derive(vault, spec)]
     return made
+
+
+def require_given(vault: Store, specs: Iterable[SecretSpec]) -> None:
+    """Prove that what only the operator knows is there.
+
+    Raises:
+        MissingSecretError: one line for each entry that is not; it says how to set it.
+    """
+    present = frozenset(vault.names())
+    missing = [spec for spec in specs if spec.kind == "given" and spec.name not in present]
+    if missing:
+        raise MissingSecretError("\n".join(map(_how_to_give, missing)))
 
 
 def rotate(vault: Store, specs: Iterable[SecretSpec], name: str) -> list[str]:
