@@ -171,6 +171,22 @@ def test_a_base_tree_loses_clock_times_privileges_and_what_no_image_needs(tmp_pa
     assert (found["usr/bin/su"].mtime, found["etc/passwd"].mtime) == (100, layer.EPOCH)
 
 
+def test_a_link_to_what_goes_goes_too(tmp_path: Path) -> None:
+    file = tmp_path / "tree.tar"
+    with tarfile.open(file, "w") as archive:
+        for name, target in (
+            ("./etc/ssl/certs/1.0", "ssl-cert-snakeoil.pem"),
+            ("./bin", "usr/bin"),
+        ):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            archive.addfile(link)
+    sink = io.BytesIO()
+    base._pack(file, sink, started=4000)
+    with tarfile.open(fileobj=io.BytesIO(sink.getvalue())) as archive:
+        assert archive.getnames() == ["bin"]
+
+
 def test_a_killed_build_leaves_nothing_under_a_name(tmp_path: Path) -> None:
     store = Store(tmp_path)
 

