@@ -221,8 +221,9 @@ def remove_remains() -> None:
     for namespace in (NAMESPACE, NEIGHBOUR):
         if Path(f"/run/netns/{namespace}").exists():
             run("ip", "netns", "del", namespace)
-    if Path("/sys/class/net/nxlab0").exists():
-        run("ip", "link", "del", "nxlab0")
+    # A namespace goes away some time after its name; its end of a cable must not linger.
+    for link in ("nxlab0", "nxlab11", "nxlab200"):
+        subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
     subprocess.run(["nft", "delete", "table", "ip", "nxlab"], capture_output=True, check=False)
 
 
