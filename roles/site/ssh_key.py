@@ -36,21 +36,25 @@ def problem(line: str) -> str:
     kind = found["kind"]
     if kind not in PARTS:
         return f"is a public key of a kind that is not safe ({kind}); use ssh-keygen -t ed25519"
-    return _problem_of(kind, found["blob"])
+    if found_damage := damage(kind, found["blob"]):
+        return found_damage
+    if kind == "ssh-rsa" and _modulus_bits(found["blob"]) < SMALLEST_RSA:
+        return f"is an RSA key under {SMALLEST_RSA} bits; make one with ssh-keygen -t ed25519"
+    return ""
 
 
-def _problem_of(kind: str, blob: str) -> str:
+def damage(kind: str, blob: str) -> str:
+    """What is wrong with the base64 text of a key whose kind is in PARTS; empty if nothing."""
     try:
         parts = list(_parts(base64.b64decode(blob, validate=True)))
     except ValueError:
         return DAMAGED
-    if len(parts) != PARTS[kind] or parts[0] != kind.encode():
-        return DAMAGED
-    if kind == "ssh-ed25519" and len(parts[1]) != 32:
-        return DAMAGED
-    if kind == "ssh-rsa" and int.from_bytes(parts[2], "big").bit_length() < SMALLEST_RSA:
-        return f"is an RSA key under {SMALLEST_RSA} bits; make one with ssh-keygen -t ed25519"
-    return ""
+    whole = len(parts) == PARTS[kind] and parts[0] == kind.encode()
+    return "" if whole and (kind != "ssh-ed25519" or len(parts[1]) == 32) else DAMAGED
+
+
+def _modulus_bits(blob: str) -> int:
+    return int.from_bytes(list(_parts(base64.b64decode(blob)))[2], "big").bit_length()
 
 
 def _parts(blob: bytes) -> Iterator[bytes]:
