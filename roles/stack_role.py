@@ -6,59 +6,79 @@ privileges), 5.29 (pids).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
 from roles.context import Context
-from roles.core.model import Check, Desired, File, Handler, Stack
+from roles.core.model import Check, Desired, File, Handler, Notice, Settings, Stack, paths
 from roles.core.operations import Plan, converge
 from roles.docker import docker_gid
-from roles.jellyfin import SETUP
-from roles.postgres import SET_PASSWORD
-from roles.stack.compose import compose, containers
-from roles.stack.service import Service
-from roles.stack.stack import COMPOSE_FILE, PROJECT, config_folder
+from roles.stack.compose import FINGERPRINT, compose, containers, definitions
+from roles.stack.service import CONFIG, DATA, Service
+from roles.stack.stack import COMPOSE_FILE, PROJECT, config_folder, secret_file
+from roles.stack.stack import Stack as Composed
 
 ROLE = "stack"
 
 
 def desired(context: Context, roles: Sequence[Desired]) -> Desired:
-    """The Compose file carries a fingerprint of the files that each service reads at its start."""
+    """The Compose file, and a container for each service in it."""
     stack = context.stack
-    fingerprints = {
-        service.name: stack.fingerprint(_inputs(service, roles)) for service in stack.services
-    }
-    text = compose(stack, fingerprints, docker_gid(context))
-    present = {service.name for service in stack.services}
-    handlers = (
-        ("postgres", Handler("postgres-password", (SET_PASSWORD,), last=True)),
-        ("jellyfin", Handler("jellyfin-setup", (SETUP,), last=True)),
-    )
+    inputs = {service.name: _inputs(service, roles) for service in stack.services}
+    services = definitions(stack, inputs, docker_gid(context))
+    handlers = [
+        Handler(handler.name, handler.argv, last=handler.last)
+        for role in roles
+        for handler in role.handed_on
+    ]
     return Desired(
         ROLE,
         (
-            File(COMPOSE_FILE, text.encode(), "0640"),
-            Stack(PROJECT, COMPOSE_FILE, containers(stack)),
+            File(COMPOSE_FILE, compose(stack, services).encode(), "0640"),
+            Stack(PROJECT, COMPOSE_FILE, FINGERPRINT, containers(stack, services)),
         ),
         checks=(
             Check(
                 ("docker", "compose", "-f", f"{{{COMPOSE_FILE}}}", "config", "-q"), (COMPOSE_FILE,)
             ),
         ),
-        handlers=tuple(handler for service, handler in handlers if service in present),
+        handlers=tuple(handlers),
     )
 
 
-def _inputs(service: Service, roles: Sequence[Desired]) -> list[File]:
-    """The files of a service's own role that it does not notice by itself when they change."""
+def announcing(stack: Composed, role: Desired) -> Desired:
+    """A role that also has containers recreated where an input file of theirs was wrong.
+
+    What it hands on is due where one of that handler's own paths was.
+    The fingerprint tells a changed declaration; it cannot tell that a file was altered on the host,
+    read by the service, and is right again.
+    """
+    notices = [
+        Notice(ROLE, service.name, found)
+        for service in stack.services
+        if (found := paths(_inputs(service, [role])))
+    ]
+    notices += [Notice(ROLE, handler.name, handler.on) for handler in role.handed_on]
+    return replace(role, notices=(*role.notices, *notices))
+
+
+def _inputs(service: Service, roles: Iterable[Desired]) -> list[File | Settings]:
+    """A service's own files that it does not notice by itself when they change."""
+    own = tuple(f"{folder}/{service.name}/" for folder in (CONFIG, DATA))
+    # A secret that only a script of the host reads is none of the container's.
+    mounted = {secret_file(service, name) for name in service.secrets}
     live = tuple(f"{config_folder(service)}/{name}" for name in service.reloads)
     return [
-        file
+        resource
         for role in roles
-        if role.role == service.name
-        for file in role.of(File)
-        if not file.path.startswith("/usr/local/") and not file.path.startswith(live or ("\0",))
+        for resource in role.resources
+        if isinstance(resource, File | Settings)
+        and (
+            resource.path in mounted
+            or (resource.path.startswith(own) and not resource.path.startswith(live))
+        )
     ]
 
 

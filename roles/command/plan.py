@@ -5,24 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-from roles.command.inventory import site_in
-from roles.site.schema import SiteError
-
-PYINFRA = Path(sys.executable).with_name("pyinfra")
+from roles.command.run import proven, pyinfra
 
 
 def main(inventory: str) -> int:
     """Ask pyinfra for its plan; the diff goes to stderr as it comes."""
-    try:
-        site_in(Path(inventory))
-    except SiteError as error:
-        print(error, file=sys.stderr)
-        return 1
-    argv = [str(PYINFRA), "--dry", "--diff", "--json", inventory, "deploy.py"]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
+    return proven(inventory, lambda: _plan(inventory))
+
+
+def _plan(inventory: str) -> int:
+    done = pyinfra(inventory, "--dry", "--diff", "--json", stdout=subprocess.PIPE)
     if done.returncode != 0 or not done.stdout.strip():
         return 1
     changed = changes(json.loads(done.stdout))

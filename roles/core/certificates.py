@@ -1,7 +1,7 @@
 """A certificate authority of one's own: works at once, without a public name.
 
-RFC 5280 profiles. The server certificate lasts 397 days: below the 825 that Apple's systems accept
-from an authority that the user added (the shorter limits of the CA/Browser Forum bind public ones).
+RFC 5280 profiles. The server certificate lasts 365 days: below the 825 that Apple's systems accept
+from an authority that the user added, and the 366 of Mozilla's server side TLS guidelines 5.7.
 The authority lasts ten years and is for its own domain only: name constraints permit that domain
 and no address, so that a stolen key cannot speak for any other site.
 """
@@ -22,9 +22,11 @@ from roles.core.secret import Secret
 from roles.core.vault import VaultError
 
 AUTHORITY_DAYS = 3650
-SERVER_DAYS = 397
-RENEW_DAYS = 30
-# Devices must be told to trust a new authority by hand, so it comes a year early.
+SERVER_DAYS = 365
+# Only a deploy renews, so each one in the second half of its life does.
+RENEW_DAYS = 182
+# Devices must be told to trust a new authority by hand. It comes a year early and keeps the key, so
+# that a device with the old one accepts what the new one signs until then.
 RENEW_AUTHORITY_DAYS = 365
 # RFC 5280 ub-common-name: a domain may be longer, so no decision rests on the common name.
 LONGEST_COMMON_NAME = 64
@@ -47,16 +49,19 @@ class CertificateError(Exception):
 def ensure_certificates(vault: Store, domain: str, now: datetime.datetime) -> list[str]:
     """Make or renew the authority and the server certificate; the names of what was written.
 
-    A certificate is made anew 30 days before its end (the authority's a year before), when the
-    domain has changed, or when it and its key, or it and its authority, do not belong together.
-    `now` is aware of its time zone.
+    A certificate is made anew half a year before its end (the authority's a year before, with the
+    same key), when the domain has changed, or when it and its key, or it and its authority, do not
+    belong together. `now` is aware of its time zone.
 
     Raises:
         VaultError: an entry holds something else, such as a key of another kind.
     """
     written = []
-    if not _authority_holds(vault, domain, now):
-        written += _store(vault, "tls_ca", *_authority(domain, now))
+    key = _authority_key(vault, domain)
+    if key is None or needs_renewal(
+        _stored(vault, "tls_ca_certificate"), now, RENEW_AUTHORITY_DAYS
+    ):
+        written += _store(vault, "tls_ca", *_authority(domain, now, key))
     if not _server_holds(vault, domain, now):
         authority_key = _stored_key(vault, "tls_ca_key")
         authority = _load(_stored(vault, "tls_ca_certificate"))
@@ -96,15 +101,12 @@ def verify(authority_pem: str, certificate_pem: str, domain: str, now: datetime.
             raise CertificateError(f"the {who} for {domain} is not valid at {now:%Y-%m-%d}")
 
 
-def _authority_holds(vault: Store, domain: str, now: datetime.datetime) -> bool:
+def _authority_key(vault: Store, domain: str) -> ec.EllipticCurvePrivateKey | None:
+    """The key of the domain's authority, if there is one and nothing but time can end it."""
     if not {"tls_ca_key", "tls_ca_certificate"} <= set(vault.names()):
-        return False
-    pem = _stored(vault, "tls_ca_certificate")
-    return (
-        not needs_renewal(pem, now, RENEW_AUTHORITY_DAYS)
-        and domain in _permitted(_load(pem))
-        and _belong_together(_stored_key(vault, "tls_ca_key"), pem)
-    )
+        return None
+    pem, key = _stored(vault, "tls_ca_certificate"), _stored_key(vault, "tls_ca_key")
+    return key if domain in _permitted(_load(pem)) and _belong_together(key, pem) else None
 
 
 def _server_holds(vault: Store, domain: str, now: datetime.datetime) -> bool:
@@ -187,9 +189,9 @@ def _unusable(name: str) -> VaultError:
 
 
 def _authority(
-    domain: str, now: datetime.datetime
+    domain: str, now: datetime.datetime, key: ec.EllipticCurvePrivateKey | None
 ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     name = _name(f"NEXUS authority for {domain}")
     everywhere = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
     # A kind of name that stands in neither list would be allowed without limit (RFC 5280 4.2.1.10).

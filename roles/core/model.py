@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -26,13 +26,34 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory; with `purge`, an entry in it that no resource declares is removed."""
+    """A directory; with `purge`, an entry in it that no resource declares is removed.
+
+    With `keep` it belongs to somebody else: it is made where nothing is, and never touched again.
+    """
 
     path: str
     mode: str = "0755"
     owner: str = "root"
     group: str = "root"
     purge: bool = False
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Some entries of a file that a program writes itself: these are kept, the rest is its own.
+
+    Keys name a place in a file of this form: "xml" and "json" by their elements or members
+    ("Config/ApiKey"), "ini" and "yaml" by section and key ("Preferences/Port"). A value of "json"
+    is JSON. `container` writes the file anew when it ends, so it is stopped before a change.
+    """
+
+    path: str
+    form: Literal["xml", "json", "ini", "yaml"]
+    entries: tuple[tuple[str, str], ...] = field(repr=False)
+    owner: str = "root"
+    group: str = "root"
+    container: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +66,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A path at which there must be nothing (a file or a link; never a directory)."""
+    """A path at which there must be nothing. A directory there is removed only when it is empty."""
 
     path: str
 
@@ -53,6 +74,13 @@ class Absent:
 @dataclass(frozen=True, slots=True)
 class Package:
     """An installed Debian package."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentPackage:
+    """A Debian package that must not be installed; its data and settings stay (no purge)."""
 
     name: str
 
@@ -101,7 +129,8 @@ class Chain:
     """The live rules of one packet filter chain, as `iptables -S CHAIN` prints them.
 
     `family` is "4" or "6". A rule that stands there and should not is deleted; where one is missing
-    or the order is wrong, the handler named by `repair` runs.
+    or the order is wrong, the chain is filled anew. Where all are missing, the chains that they
+    lead to may be as well: the handler named by `repair` runs.
     """
 
     family: str
@@ -124,15 +153,19 @@ class Network:
 class Container:
     """What `docker inspect` must say of a Compose service beyond its configuration hash.
 
-    Memory in bytes, `cpus` in billionths of a processor (the units of the Docker API).
+    Memory in bytes, `cpus` in billionths of a processor (the units of the Docker API). The label
+    named by its Stack carries `fingerprint`, which covers the declaration and its input files.
+    `behind` is the service whose network it shares: it is made anew after that one.
     """
 
     service: str
+    fingerprint: str
     networks: tuple[str, ...]
     memory: int
     cpus: int
     pids: int
     restart: str
+    behind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +174,30 @@ class Stack:
 
     project: str
     file: str
+    label: str
     containers: tuple[Container, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A Compose project of somebody else that must not run: stopped, and never started again.
+
+    With `removed` its containers and networks are gone as well, and the files that they were made
+    from are root's alone. Volumes, images and whatever they have mounted are never touched.
+    """
+
+    name: str
+    removed: bool = False
 
 
 Resource = (
     File
+    | Settings
     | Directory
     | Link
     | Absent
     | Package
+    | AbsentPackage
     | Group
     | User
     | Sysctl
@@ -157,6 +205,7 @@ Resource = (
     | Chain
     | Network
     | Stack
+    | Retired
 )
 
 
@@ -187,7 +236,10 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A changed path of this role makes a handler of a later role due."""
+    """A changed path of this role makes a handler of a later role due.
+
+    A service of a later role's Stack counts as a handler: its container is recreated.
+    """
 
     role: str
     handler: str
@@ -209,13 +261,17 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Everything that one role wants of a host."""
+    """Everything that one role wants of a host.
+
+    `handed_on` are handlers that a later role runs: they need what that role starts.
+    """
 
     role: str
     resources: tuple[Resource, ...]
     checks: tuple[Check, ...] = ()
     handlers: tuple[Handler, ...] = ()
     notices: tuple[Notice, ...] = ()
+    handed_on: tuple[Handler, ...] = ()
     guard: Guard | None = None
 
     def __post_init__(self) -> None:
@@ -243,8 +299,16 @@ class Desired:
 def identity(resource: Resource) -> tuple[str, ...]:
     """The name under which a resource can be declared once: (kind, name)."""
     match resource:
-        case File(path=path) | Directory(path=path) | Link(path=path) | Absent(path=path):
+        case (
+            File(path=path)
+            | Settings(path=path)
+            | Directory(path=path)
+            | Link(path=path)
+            | Absent(path=path)
+        ):
             return ("path", path)
+        case AbsentPackage(name=name):
+            return ("package", name)
         case Sysctl(key=key):
             return ("kernel setting", key)
         case Chain(family=family, name=name):
@@ -257,7 +321,7 @@ def identity(resource: Resource) -> tuple[str, ...]:
 
 def paths(resources: Iterable[Resource]) -> tuple[str, ...]:
     """The paths of the files among the resources: what a Unit or Handler usually depends on."""
-    return tuple(resource.path for resource in resources if isinstance(resource, File))
+    return tuple(r.path for r in resources if isinstance(r, File | Settings))
 
 
 @dataclass(frozen=True)
@@ -266,6 +330,7 @@ class Observed:
 
     paths: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     entries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     packages: frozenset[str] = frozenset()
     groups: Mapping[str, int] = field(default_factory=dict)
     users: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
@@ -274,5 +339,7 @@ class Observed:
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     networks: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     stacks: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    retired: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pending: frozenset[str] = frozenset()
+    unconfirmed: frozenset[str] = frozenset()
     nonce: str = ""

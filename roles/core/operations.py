@@ -1,7 +1,8 @@
 """The operation by which every role reaches its desired state, and the plan that all roles share.
 
 A plan holds the desired state of every role of one host. The first question about the host is
-answered by one snapshot; the snapshot is dropped once an operation has executed a command.
+answered by one snapshot; the snapshot is dropped once an operation does more than put its own files
+in place.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import difflib
 import socket
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyinfra import logger
@@ -23,7 +25,7 @@ from pyinfra.context import host, state
 from roles.core import transport
 from roles.core.model import Desired, File, Observed
 from roles.core.snapshot import Answer, observed, question
-from roles.core.state import Changes, diff
+from roles.core.state import Changes, diff, printable
 
 if TYPE_CHECKING:
     from pyinfra.api.arguments import ConnectorArguments
@@ -38,6 +40,7 @@ class Plan:
     def __init__(self, roles: Sequence[Desired]) -> None:
         self.roles: Mapping[str, Desired] = {role.role: role for role in roles}
         self._observed: Observed | None = None
+        self._noticed: frozenset[str] = frozenset()
         self._executing = False
 
     def changes(self, role: str) -> Changes:
@@ -48,8 +51,15 @@ class Plan:
         if self._observed is None or self._executing != state.is_executing:
             self._executing = state.is_executing
             self._observed = observed(ask(question(list(self.roles.values()))))
+            self._noticed = frozenset()
         desired = self.roles.get(role)
-        return diff(desired, self._observed) if desired else Changes(role)
+        if desired is None:
+            return Changes(role)
+        # What earlier roles would make due belongs in the plan, although nothing was done yet.
+        pending = self._observed.pending | self._noticed
+        changes = diff(desired, replace(self._observed, pending=pending))
+        self._noticed |= changes.notices
+        return changes
 
     def forget(self) -> None:
         """Drop the snapshot: the host is about to change."""
@@ -99,11 +109,12 @@ def converge(plan: Plan, role: str) -> Generator[StringCommand | FunctionCommand
     if not changes:
         return
     show(changes)
-    if state.is_executing:
+    if state.is_executing and not changes.only_files:
         plan.forget()
-    request = {"do": "apply", "role": role, "steps": changes.steps}
-    yield Streamed(transport.COMMAND, _stdin=transport.stdin(request, changes.members))
-    if any(step["do"] == "arm" for step in changes.steps):
+    if changes.steps:
+        request = {"do": "apply", "role": role, "steps": changes.steps}
+        yield Streamed(transport.COMMAND, _stdin=transport.stdin(request, changes.members))
+    if changes.guarded:
         second = SecondConnection()
         yield FunctionCommand(second.attempt, (), {})
         yield Streamed(GUARD, "keep" if second.succeeded else "revert", role)
@@ -113,9 +124,16 @@ def ask(request: Mapping[str, object]) -> dict[str, object]:
     """One remote command: the agent's answer to one request.
 
     Raises:
-        PyinfraError: the host has no python3, or the command failed.
+        PyinfraError: the host has no python3, the command failed, or sudo asks for a password
+            that nobody is there to type.
     """
-    answer: dict[str, object] | None = host.get_fact(Answer, _stdin=transport.stdin(request))
+    try:
+        answer: dict[str, object] | None = host.get_fact(Answer, _stdin=transport.stdin(request))
+    except EOFError:
+        raise PyinfraError(
+            f"{host.name}: sudo asks for a password and there is no terminal to type it at; let "
+            "the account use sudo without one (NOPASSWD in /etc/sudoers.d)"
+        ) from None
     if answer is None:
         raise PyinfraError(f"{host.name} did not answer: it needs python3 and a way to root")
     return answer
@@ -156,4 +174,5 @@ def show_difference(file: File, before: str) -> None:
     )
     colours = {"+": "green", "-": "red", "@": "cyan"}
     for line in lines:
-        logger.info(f"    {format_text(line.rstrip(), colours.get(line[:1], 'white'))}")
+        text = printable(line.rstrip())
+        logger.info(f"    {format_text(text, colours.get(line[:1], 'white'))}")

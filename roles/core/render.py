@@ -10,6 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from roles.core.secret import MASK
+
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
 
@@ -39,5 +41,9 @@ def render(template: str, values: Mapping[str, Any]) -> bytes:
     Raises:
         jinja2.UndefinedError: the template names a value that was not given.
         jinja2.TemplateNotFound: there is no such template.
+        TypeError: a value is a secret that was not revealed; the file would hold its mask.
     """
-    return environment().get_template(f"{template}.j2").render(values).encode()
+    text = environment().get_template(f"{template}.j2").render(values)
+    if MASK in text:
+        raise TypeError(f"{template}: a secret is written as its mask; reveal it")
+    return text.encode()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
+import hashlib
 import hmac
 import secrets
 import string
@@ -14,6 +16,12 @@ MASK = "********"
 ALPHABET = string.ascii_letters + string.digits
 # Authelia 4.39's defaults: RFC 9106's second recommended option.
 ARGON2 = {"time_cost": 3, "memory_cost": 65536, "parallelism": 4}
+# What qBittorrent verifies with: PBKDF2-HMAC-SHA512, salt and key of these many bytes
+# (https://github.com/qbittorrent/qBittorrent/blob/master/src/base/utils/password.cpp).
+PBKDF2 = {"iterations": 100_000, "salt": 16, "key": 64}
+# Authelia's default for the secrets of its clients, which it reads in the modular crypt format.
+CRYPT = {"iterations": 310_000, "salt": 16, "key": 64}
+RSA_BITS = 3072
 
 
 class Secret:
@@ -52,14 +60,15 @@ class Secret:
 class SecretSpec:
     """How a vault entry comes to be.
 
-    Kinds: "password" (letters and digits, `length` of them), "hex" (`length` digits), "argon2id"
-    (the hash of the entry `of`, made anew when that changes), "given" (only the operator knows it)
-    and "made" (another part of the project puts it there, such as a certificate). `fixed` says why
-    a new value alone would do harm, such as data encrypted with the old one.
+    Kinds: "password" (letters and digits, `length` of them), "hex" (`length` digits), "rsa" (a
+    private key), "argon2id", "pbkdf2" and "crypt" (hashes of the entry `of`, made anew when that
+    changes), "given" (only the operator knows it) and "made" (another part of the project puts it
+    there, such as a certificate). `fixed` says why a new value alone would do harm, such as data
+    encrypted with the old one.
     """
 
     name: str
-    kind: Literal["password", "hex", "argon2id", "given", "made"]
+    kind: Literal["password", "hex", "rsa", "argon2id", "pbkdf2", "crypt", "given", "made"]
     note: str
     length: int = 48
     of: str = ""
@@ -99,7 +108,7 @@ def ensure(vault: Store, specs: Iterable[SecretSpec]) -> list[str]:
             vault.set(spec.name, GENERATORS[spec.kind](spec.length))
             made.append(spec.name)
     # Parents stand by now, in whichever order the entries are declared.
-    made += [spec.name for spec in specs if spec.kind == "argon2id" and _derive(vault, spec)]
+    made += [spec.name for spec in specs if spec.kind in HASHES and _derive(vault, spec)]
     return made
 
 
@@ -139,7 +148,7 @@ def unrotatable(spec: SecretSpec) -> str:
     """Why a new random value cannot replace an entry, and what to do instead; empty if it can."""
     if spec.fixed:
         return f"is kept: {spec.fixed}"
-    if spec.kind == "argon2id":
+    if spec.kind in HASHES:
         return f"follows from {spec.of}; rotate that"
     if spec.kind == "given":
         return f"only you know it ({spec.note}); run: make vault ARGS='set {spec.name}'"
@@ -156,7 +165,7 @@ def _derive(vault: Store, spec: SecretSpec) -> bool:
     parent = vault.fingerprint(spec.of)
     if spec.name in vault.names() and vault.source(spec.name) == parent:
         return False
-    vault.set(spec.name, argon2id(vault.get(spec.of)), source=parent)
+    vault.set(spec.name, HASHES[spec.kind](vault.get(spec.of)), source=parent)
     return True
 
 
@@ -170,7 +179,25 @@ def hexadecimal(length: int) -> Secret:
     return Secret(secrets.token_hex((length + 1) // 2)[:length])
 
 
-GENERATORS: Mapping[str, Callable[[int], Secret]] = {"password": password, "hex": hexadecimal}
+def rsa(_: int) -> Secret:
+    """A private key for signatures (PKCS #8, PEM); its size is RSA_BITS (NIST SP 800-57: 2030)."""
+    # Slow to import, and needed only when the key is new.
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import rsa as keys  # noqa: PLC0415
+
+    text = keys.generate_private_key(public_exponent=65537, key_size=RSA_BITS).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return Secret(text.decode())
+
+
+GENERATORS: Mapping[str, Callable[[int], Secret]] = {
+    "password": password,
+    "hex": hexadecimal,
+    "rsa": rsa,
+}
 
 
 def argon2id(value: Secret) -> Secret:
@@ -180,3 +207,30 @@ def argon2id(value: Secret) -> Secret:
 
     options: dict[str, Any] = ARGON2
     return Secret(PasswordHasher(**options).hash(value.reveal()))
+
+
+def pbkdf2(value: Secret) -> Secret:
+    """Salt and key of a value as qBittorrent stores them (RFC 8018, 5.2)."""
+    return Secret(":".join(base64.b64encode(part).decode() for part in _pbkdf2(value, PBKDF2)))
+
+
+def crypt(value: Secret) -> Secret:
+    """The hash of a value as Authelia reads it: $pbkdf2-sha512$iterations$salt$key.
+
+    Its base 64 has "." for "+" and no padding (https://passlib.readthedocs.io, PBKDF2).
+    """
+    parts = (base64.b64encode(part, b"./").decode().rstrip("=") for part in _pbkdf2(value, CRYPT))
+    return Secret("$".join(("", "pbkdf2-sha512", str(CRYPT["iterations"]), *parts)))
+
+
+def _pbkdf2(value: Secret, sizes: Mapping[str, int]) -> tuple[bytes, bytes]:
+    salt = secrets.token_bytes(sizes["salt"])
+    text = value.reveal().encode()
+    return salt, hashlib.pbkdf2_hmac("sha512", text, salt, sizes["iterations"], sizes["key"])
+
+
+HASHES: Mapping[str, Callable[[Secret], Secret]] = {
+    "argon2id": argon2id,
+    "pbkdf2": pbkdf2,
+    "crypt": crypt,
+}

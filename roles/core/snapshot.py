@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
 from roles.core import transport
 from roles.core.model import (
     Absent,
+    AbsentPackage,
     Chain,
     Desired,
     Directory,
@@ -23,6 +25,8 @@ from roles.core.model import (
     Observed,
     Package,
     Resource,
+    Retired,
+    Settings,
     Stack,
     Sysctl,
     Unit,
@@ -37,7 +41,11 @@ class Answer(FactBase[dict[str, Any]]):
         return StringCommand(transport.COMMAND)
 
     def process(self, output: list[str]) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(output[-1])
+        try:
+            answer: dict[str, Any] = json.loads(output[-1])
+        except ValueError:
+            # pyinfra would print the cause instead of this.
+            raise FactProcessError("the host printed something after the answer") from None
         return answer
 
 
@@ -47,9 +55,13 @@ def question(desired: Sequence[Desired]) -> dict[str, Any]:
     return {
         "do": "observe",
         "nonce": secrets.token_hex(32),
-        "paths": [r.path for r in _of(resources, File, Directory, Link, Absent)],
+        "paths": [r.path for r in _of(resources, File, Settings, Directory, Link, Absent)],
+        "settings": {
+            r.path: {"form": r.form, "keys": [key for key, _ in r.entries]}
+            for r in _of(resources, Settings)
+        },
         "purge": [r.path for r in _of(resources, Directory) if r.purge],
-        "packages": [r.name for r in _of(resources, Package)],
+        "packages": [r.name for r in _of(resources, Package, AbsentPackage)],
         "groups": [r.name for r in _of(resources, Group)],
         "users": [r.name for r in _of(resources, User)],
         "sysctls": [r.key for r in _of(resources, Sysctl)],
@@ -57,6 +69,7 @@ def question(desired: Sequence[Desired]) -> dict[str, Any]:
         "chains": [f"{r.family}:{r.name}" for r in _of(resources, Chain)],
         "networks": [r.name for r in _of(resources, Network)],
         "stacks": [{"project": r.project, "file": r.file} for r in _of(resources, Stack)],
+        "retired": sorted({r.name for r in _of(resources, Retired)}),
     }
 
 
@@ -65,6 +78,7 @@ def observed(answer: dict[str, Any]) -> Observed:
     return Observed(
         paths=answer["paths"],
         entries={path: tuple(names) for path, names in answer["entries"].items()},
+        settings=answer["settings"],
         packages=frozenset(answer["packages"]),
         groups=answer["groups"],
         users=answer["users"],
@@ -73,7 +87,9 @@ def observed(answer: dict[str, Any]) -> Observed:
         chains={name: tuple(rules) for name, rules in answer["chains"].items()},
         networks=answer["networks"],
         stacks=answer["stacks"],
+        retired=answer["retired"],
         pending=frozenset(answer["pending"]),
+        unconfirmed=frozenset(answer["unconfirmed"]),
         nonce=answer["nonce"],
     )
 

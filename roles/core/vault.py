@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import difflib
 import fcntl
+import functools
 import hashlib
 import hmac
 import json
@@ -210,7 +211,8 @@ class Vault:
             digests = json.loads(self._unseal(INDEX, index))
         except InvalidTag as error:
             raise VaultError(
-                f"{self.path}: wrong passphrase or key file (or a damaged header)"
+                f"{self.path}: wrong passphrase or key file (or a damaged header); name the right "
+                "one in NEXUS_VAULT_KEY_FILE or NEXUS_VAULT_PASSPHRASE"
             ) from error
         found = self._digests()
         changes = {
@@ -293,34 +295,47 @@ def read_key_file(path: Path) -> bytes:
 
 
 def create_key_file(path: Path) -> bytes:
-    """A new random key of 256 bits in a file that only its owner reads.
+    """A new random key of 256 bits in a file that only its owner reads; it outlasts a power cut.
 
     Raises:
-        VaultError: the file exists already.
+        VaultError: the file exists already, or cannot be written.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = base64.b64encode(secrets.token_bytes(KEY_BYTES))
+    # Written beside and linked: a run that is killed leaves no key file without a key.
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise VaultError(f"key file {path} exists already; it is never overwritten") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key + b"\n")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(key + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            path.hardlink_to(new)
+        finally:
+            new.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if path.exists():
+            raise VaultError(f"key file {path} exists already; it is never overwritten") from error
+        raise VaultError(
+            f"key file {path} cannot be written: {error.strerror}; choose another folder, e.g. "
+            "with NEXUS_VAULT_KEY_FILE"
+        ) from error
     return key
 
 
 def _derive(key: bytes, scrypt: Mapping[str, Any]) -> bytes:
     if not key:
         raise VaultError("the vault's key is empty; give a passphrase or a key file")
-    return hashlib.scrypt(
-        key,
-        salt=base64.b64decode(scrypt["salt"]),
-        n=scrypt["n"],
-        r=scrypt["r"],
-        p=scrypt["p"],
-        maxmem=MOST_MEMORY,
-        dklen=KEY_BYTES,
-    )
+    salt = base64.b64decode(scrypt["salt"])
+    return _stretched(key, salt, scrypt["n"], scrypt["r"], scrypt["p"])
+
+
+@functools.lru_cache(maxsize=1)
+def _stretched(key: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:
+    # Kept, because hosts that share a vault open it one after the other in one run.
+    return hashlib.scrypt(key, salt=salt, n=n, r=r, p=p, maxmem=MOST_MEMORY, dklen=KEY_BYTES)
 
 
 def _read(path: Path) -> bytes:
@@ -400,7 +415,21 @@ def _layout(document: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, content: bytes, expected: bytes | None) -> None:
-    """Replace the file, if it still holds what is expected (None: if there is none yet)."""
+    """Replace the file, if it still holds what is expected (None: if there is none yet).
+
+    Raises:
+        VaultError: it does not, or the folder cannot be written.
+    """
+    try:
+        _replace(path, content, expected)
+    except OSError as error:
+        raise VaultError(
+            f"{path} cannot be written: {error.strerror}; is the disk full, or the "
+            "folder another account's?"
+        ) from error
+
+
+def _replace(path: Path, content: bytes, expected: bytes | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     with path.parent.joinpath(f".{path.name}.lock").open("w") as lock:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import runpy
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +12,6 @@ from typing import Any
 from roles.site.schema import SiteError
 
 WIDTH = 100
-# What a mistake in an inventory raises when it is run.
-RUNNING = (
-    *(AttributeError, ImportError, LookupError, NameError, OSError, SyntaxError),
-    *(TypeError, ValueError),
-)
 
 HEAD = '''"""The site "{name}": made by `make init`, yours to edit.
 
@@ -32,9 +25,11 @@ site = {{
 '''
 # What a site may say as well, and each default.
 MORE = {
-    "docker": '{"source": "debian"},',
+    "vpn": '{"provider": "mullvad", "addresses": ["10.64.0.2/32"]},  # brings qBittorrent',
+    "docker": '{"source": "distribution"},  # or "docker": Docker\'s own packages',
     "updates": '{"automatic": True, "reboot": "04:30"},  # local time; None: never by itself',
     "services": '{"jellyfin": {"enabled": True, "memory": "4g", "cpus": 4.0}},',
+    "replaces": '["nexus-old"],  # Compose projects on the host that make room for this',
     "images": '{"traefik": "registry.lan:5000/traefik@sha256:..."},  # a mirror of your own',
 }
 NOTES = {
@@ -53,12 +48,16 @@ NOTES = {
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How the operator reaches the host. Without a key file the SSH agent and ~/.ssh are asked."""
+    """How the operator reaches the host. Without a key file the SSH agent and ~/.ssh are asked.
+
+    `known_hosts` is where the host's key is pinned if not in the file that `make init` names.
+    """
 
     host: str
     user: str = "root"
     port: int = 22
     key: str | None = None
+    known_hosts: str | None = None
 
 
 def inventory_text(site: Mapping[str, Any], login: Login) -> str:
@@ -99,46 +98,48 @@ def _known_hosts(name: str) -> str:
 def _entry(key: str | None, value: Any, indent: int) -> str:
     """One entry of a dictionary or list: on one line, or broken up where it is too long."""
     head = " " * indent + (f"{_literal(key)}: " if key is not None else "")
-    line = f"{head}{_literal(value)},\n"
-    if len(line) <= WIDTH + 1 or not isinstance(value, Mapping | list | tuple):
-        return line
+    line = f"{head}{_literal(value)},"
+    if len(line) <= WIDTH:
+        return f"{line}\n"
     if isinstance(value, Mapping):
         inner = [_entry(name, item, indent + 4) for name, item in value.items()]
         return "".join([f"{head}{{\n", *inner, " " * indent, "},\n"])
-    inner = [_entry(None, item, indent + 4) for item in value]
-    return "".join([f"{head}[\n", *inner, " " * indent, "],\n"])
+    if isinstance(value, list | tuple):
+        inner = [_entry(None, item, indent + 4) for item in value]
+        return "".join([f"{head}[\n", *inner, " " * indent, "],\n"])
+    if key is not None and "\n" in value[:-1]:
+        lines = [
+            f"{' ' * indent}    {_literal(part)}\n" for part in value.splitlines(keepends=True)
+        ]
+        return "".join([f"{head}(\n", *lines, " " * indent, "),\n"])
+    # One long text cannot be broken up; ruff itself passes over one without blanks, and an address.
+    passed = (key is None and " " not in value) or "://" in value
+    return f"{line}\n" if passed else f"{line}  # noqa: E501\n"
 
 
 def _literal(value: Any) -> str:
-    """A value as Python source with double quotes."""
+    """A value as Python source."""
     if isinstance(value, Mapping):
         inside = ", ".join(f"{_literal(key)}: {_literal(item)}" for key, item in value.items())
         return f"{{{inside}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_literal, value))}]"
-    # The escapes of JSON are Python's as well, once nothing but quotes and controls is escaped.
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    if not isinstance(value, str):
+        return repr(value)
+    # As ruff format does: the quotes that need fewer escapes.
+    quote = "'" if value.count('"') > value.count("'") else '"'
+    escaped = value.replace("\\", "\\\\").replace(quote, f"\\{quote}")
+    return f"{quote}{''.join(map(_visible, escaped))}{quote}"
 
 
-def read_inventory(path: Path) -> tuple[Mapping[str, Any], Login]:
-    """The site and the login of an inventory that is there already.
-
-    Raises:
-        SiteError: it cannot be run, or is not one of `make init`'s form.
-    """
-    try:
-        attributes = runpy.run_path(str(path))
-    except RUNNING as error:
-        raise SiteError([f"{path}: does not run: {error}; mend it or move it away"]) from error
-    try:
-        site = dict(attributes["site"])
-        host, data = attributes["hosts"][0]
-        user, port = str(data.get("ssh_user", "root")), int(data.get("ssh_port", 22))
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise SiteError(
-            [f"{path}: has no site or no hosts as make init writes them; mend it or move it away"]
-        ) from error
-    return site, Login(str(host), user, port, data.get("ssh_key"))
+def _visible(character: str) -> str:
+    """What cannot be seen, or would turn the reading order round, stands as its number."""
+    if character.isprintable():
+        return character
+    if character == "\n":
+        return "\\n"
+    number = ord(character)
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
 
 
 def write_new(path: Path, text: str) -> None:
@@ -161,7 +162,9 @@ def write_new(path: Path, text: str) -> None:
             path.hardlink_to(beside)
         finally:
             beside.unlink()
-    except FileExistsError as error:
-        raise SiteError([f"{path}: is there already; it is never overwritten"]) from error
     except OSError as error:
-        raise SiteError([f"{path}: cannot be written: {error.strerror}"]) from error
+        if path.exists():
+            raise SiteError([f"{path}: is there already; it is never overwritten"]) from error
+        raise SiteError(
+            [f"{path}: cannot be written: {error.strerror}; mend the folder, or choose another"]
+        ) from error

@@ -102,10 +102,17 @@ def _tls(given: Answers) -> dict[str, Any]:
         "provider": given.get("provider"),
         "credentials": pairs("--credential", given.get("credential", [])),
         "directory": given.get("directory"),
-        "ca_file": given.get("ca_file"),
+        "ca_certificate": _content(given["ca_file"]) if "ca_file" in given else None,
         "resolvers": given.get("resolver"),
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def _content(name: str) -> str:
+    try:
+        return Path(name).expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnswerError(f"{name} cannot be read as a text; name a file in PEM form") from error
 
 
 def _prefix(lan: Collection[str]) -> str | None:
@@ -286,7 +293,7 @@ QUESTIONS: tuple[Question, ...] = (
 FLAGS: tuple[Question, ...] = (
     Question("ssh_allow_from", "Who may use SSH", "10.8.0.0/24", "ssh.allow_from", True),
     Question("directory", "An ACME directory", "https://ca.lan/acme/directory", "tls.directory"),
-    Question("ca_file", "Its CA on the host", "/etc/ssl/certs/my-ca.pem", "tls.ca_file"),
+    Question("ca_file", "Its CA, a file here", "my-ca.pem", "tls.ca_certificate"),
     Question("resolver", "DNS to check with", "1.1.1.1:53", "tls.resolvers", True),
     Question("image", "A mirror", "traefik=registry.lan/traefik@sha256:...", "images", True),
 )
