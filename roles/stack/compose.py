@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
-from roles.core.model import Container
+from roles.core import libyaml
+from roles.core.model import Container, File, Settings
 from roles.stack.service import Service
 from roles.stack.stack import PROJECT, Stack, config_folder, data_folder, secret_file
 
@@ -15,8 +15,25 @@ FINGERPRINT = "org.nexus.inputs"
 TMPFS_OPTIONS = "rw,noexec,nosuid,nodev,size=64m,mode=1777"
 
 
-def compose(stack: Stack, fingerprints: Mapping[str, str], docker_gid: int) -> str:
-    """The file's text. A changed fingerprint recreates the one service that reads the inputs."""
+def definitions(
+    stack: Stack, inputs: Mapping[str, Iterable[File | Settings]], docker_gid: int
+) -> dict[str, dict[str, Any]]:
+    """Each service as the Compose file declares it, with a label that its `inputs` decide too.
+
+    A container keeps running on old files (https://github.com/docker/compose/issues/9648): the
+    label is what recreates exactly the services whose declaration or files have changed.
+    """
+    made = {}
+    for service in stack.services:
+        definition = _service(stack, service, docker_gid)
+        text = json.dumps(definition, sort_keys=True)
+        label = {FINGERPRINT: stack.fingerprint(text, inputs[service.name])}
+        made[service.name] = {**definition, "labels": label}
+    return made
+
+
+def compose(stack: Stack, services: Mapping[str, Mapping[str, Any]]) -> str:
+    """The file's text, from the services' definitions."""
     secrets = {
         f"{service.name}_{name}": {"file": secret_file(service, name)}
         for service in stack.services
@@ -24,10 +41,7 @@ def compose(stack: Stack, fingerprints: Mapping[str, str], docker_gid: int) -> s
     }
     document = {
         "name": PROJECT,
-        "services": {
-            service.name: _service(stack, service, fingerprints.get(service.name, ""), docker_gid)
-            for service in stack.services
-        },
+        "services": dict(services),
         "networks": {
             segment.name: {"name": segment.docker_name, "external": True}
             for segment in stack.segments.values()
@@ -35,10 +49,10 @@ def compose(stack: Stack, fingerprints: Mapping[str, str], docker_gid: int) -> s
         },
         "secrets": secrets,
     }
-    return yaml.safe_dump(document, sort_keys=False, width=100)
+    return libyaml.dump(document)
 
 
-def _service(stack: Stack, service: Service, fingerprint: str, docker_gid: int) -> dict[str, Any]:
+def _service(stack: Stack, service: Service, docker_gid: int) -> dict[str, Any]:
     limits = service.limits
     document: dict[str, Any] = {
         "image": stack.images[service.image],
@@ -47,7 +61,7 @@ def _service(stack: Stack, service: Service, fingerprint: str, docker_gid: int) 
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
         "restart": "unless-stopped",
-        "init": False,
+        "init": service.init,
         "mem_limit": limits.memory,
         "memswap_limit": limits.memory,
         "cpus": limits.cpus,
@@ -60,30 +74,55 @@ def _service(stack: Stack, service: Service, fingerprint: str, docker_gid: int) 
             "start_period": f"{service.health.start_period}s",
             "start_interval": "1s",
         },
-        "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
-        "networks": {
-            segment.name: {"ipv4_address": segment.address(service)}
-            for segment in stack.networks_of(service)
-        },
-        "labels": {FINGERPRINT: fingerprint},
+        # One place for every line, which also outlives a container; the journal has limits of its
+        # own (the base role's), and `docker logs` reads it.
+        "logging": {"driver": "journald", "options": {"tag": service.name}},
     }
     optional: dict[str, Any] = {
+        "entrypoint": list(service.entrypoint),
         "command": list(service.command),
         "cap_add": [waiver.value for waiver in service.capabilities],
         "group_add": [*service.groups, *([str(docker_gid)] if service.docker_socket else [])],
+        "devices": [f"{device.value}:{device.value}" for device in service.devices],
         "ports": [_port(port.host, port.container, port.protocol) for port in service.ports],
         "volumes": _volumes(service),
-        "tmpfs": [f"{path}:{TMPFS_OPTIONS}" for path in service.tmpfs],
+        "tmpfs": [
+            *(f"{path}:{TMPFS_OPTIONS}" for path in service.tmpfs),
+            *(f"{path}:{_scratch_options(service, size)}" for path, size in service.scratch),
+        ],
         "environment": {"TZ": stack.site.timezone, **dict(service.environment)},
         "secrets": [
             {"source": f"{service.name}_{name}", "target": name} for name in service.secrets
         ],
-        "depends_on": {name: {"condition": "service_healthy"} for name in service.needs},
+        "networks": {
+            segment.name: {
+                "ipv4_address": segment.address(service),
+                **({"ipv6_address": segment.address6(service)} if segment.subnet6 else {}),
+            }
+            for segment in stack.networks_of(service)
+        },
+        "network_mode": f"service:{service.behind}" if service.behind else "",
+        "depends_on": _depends_on(service),
+        "sysctls": dict(service.sysctls),
+        "dns": list(service.dns),
         "stop_signal": service.stop_signal,
         "shm_size": service.shm_size,
     }
     document.update({key: value for key, value in optional.items() if value})
     return document
+
+
+def _scratch_options(service: Service, size: int) -> str:
+    owner = f"uid={service.uid},gid={service.uid},mode=0700"
+    return f"rw,noexec,nosuid,nodev,size={size},{owner}"
+
+
+def _depends_on(service: Service) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {n: {"condition": "service_healthy"} for n in service.needs}
+    if service.behind:
+        # Its network goes with that container, so it is made anew with it.
+        found[service.behind] = {"condition": "service_healthy", "restart": True}
+    return found
 
 
 def _port(host: int, container: int, protocol: str) -> dict[str, Any]:
@@ -109,16 +148,18 @@ def _volumes(service: Service) -> list[dict[str, Any]]:
     ]
 
 
-def containers(stack: Stack) -> tuple[Container, ...]:
+def containers(stack: Stack, services: Mapping[str, Mapping[str, Any]]) -> tuple[Container, ...]:
     """What must be true of each running container beyond its configuration hash."""
     return tuple(
         Container(
             service=service.name,
+            fingerprint=services[service.name]["labels"][FINGERPRINT],
             networks=tuple(segment.docker_name for segment in stack.networks_of(service)),
             memory=service.limits.memory,
             cpus=round(service.limits.cpus * 1e9),
             pids=service.limits.pids,
             restart="unless-stopped",
+            behind=service.behind,
         )
         for service in stack.services
     )

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 from roles.stack.service import Service
 
 SOCKET_PROXY = "socket-proxy"
+# Whose figures are read, and by whom, meet there.
+MONITORING = "monitoring"
+SCRAPER = "prometheus"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A network. Internal ones have no way out; `subnet6` is empty without IPv6."""
+    """A network. Internal ones have no way out; `subnet6` is empty without IPv6.
+
+    `bridge` is its interface on the host, whose name Linux cuts off after 15 characters.
+    """
 
     name: str
+    bridge: str
     internal: bool
     subnet: str
     subnet6: str
@@ -26,14 +33,13 @@ class Segment:
     def docker_name(self) -> str:
         return f"nexus-{self.name}"
 
-    @property
-    def bridge(self) -> str:
-        """The interface on the host; Linux allows 15 characters."""
-        return f"nx-{self.name}"[:15]
-
     def address(self, service: Service) -> str:
         """The fixed address of a service here: rules can name it before it runs."""
         return str(IPv4Network(self.subnet)[1 + service.number])
+
+    def address6(self, service: Service) -> str:
+        """Its IPv6 address, empty in a network without."""
+        return str(IPv6Network(self.subnet6)[1 + service.number]) if self.subnet6 else ""
 
 
 # name, internal, position in the site's prefix, purpose
@@ -57,15 +63,19 @@ def segments(prefix: str, domain: str, services: Iterable[Service]) -> dict[str,
     unique = hashlib.sha256(domain.encode()).hexdigest()[:10]
     found = {}
     for name, internal, position, purpose in _SHARED:
-        subnet6 = f"fd{unique[:2]}:{unique[2:6]}:{unique[6:10]}:{position:x}::/64"
-        subnet6 = subnet6 if name == "edge" else ""
-        found[name] = Segment(name, internal, str(blocks[position]), subnet6, purpose)
+        # In the normal form (RFC 5952), in which Docker since 28 answers whatever it was told.
+        local = IPv6Network(f"fd{unique[:2]}:{unique[2:6]}:{unique[6:10]}:{position:x}::/64")
+        subnet6 = str(local) if name == "edge" else ""
+        block = str(blocks[position])
+        found[name] = Segment(name, f"nx-{name}", internal, block, subnet6, purpose)
+    first = _FIRST_LINK if len(blocks) > _FIRST_LINK else len(_SHARED)
     for service in services:
         if service.docker_api:
             name = link(service)
-            block = blocks[_FIRST_LINK + service.number % (len(blocks) - _FIRST_LINK)]
+            block = str(blocks[first + service.number % (len(blocks) - first)])
             purpose = f"{service.name}'s private way to its part of the Docker API"
-            found[name] = Segment(name, True, str(block), "", purpose)
+            # By number: the names of two services may begin alike.
+            found[name] = Segment(name, f"nx-link-{service.number}", True, block, "", purpose)
     return found
 
 
@@ -75,19 +85,54 @@ def link(service: Service) -> str:
 
 
 def networks_of(service: Service, services: Iterable[Service]) -> tuple[str, ...]:
-    """Every network a service is in: its declared ones and its links to the Docker API."""
+    """Every network a service is in: its declared ones, and those of its figures and its link."""
+    if service.behind:
+        return ()
     if service.name == SOCKET_PROXY:
         return tuple(link(other) for other in services if other.docker_api)
-    return (*service.networks, *([link(service)] if service.docker_api else []))
+    joined = [*service.networks]
+    if service.metrics:
+        joined.append(MONITORING)
+    if service.docker_api:
+        joined.append(link(service))
+    return tuple(dict.fromkeys(joined))
 
 
-def may_talk(services: Iterable[Service]) -> dict[tuple[str, str], bool]:
-    """For each ordered pair of services: whether any network joins them."""
-    listed = list(services)
-    joined = {service.name: set(networks_of(service, listed)) for service in listed}
-    return {
-        (a.name, b.name): bool(joined[a.name] & joined[b.name])
-        for a in listed
-        for b in listed
-        if a.name != b.name
-    }
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One connection that may be opened: by a client to a TCP port of a server, in a network."""
+
+    client: Service
+    server: Service
+    port: int
+    network: str
+
+
+def ways(services: Iterable[Service]) -> tuple[Way, ...]:
+    """Every connection between services that the declarations allow; no other one is.
+
+    A service behind another one is reached, and reaches out, at the address of that one.
+    """
+    listed = {service.name: service for service in services}
+    found = [
+        Way(_place(client, listed), _place(server, listed), port, network)
+        for client in listed.values()
+        for server in (listed[name] for name in client.talks_to if name in listed)
+        for port in server.ports_inside
+        for network in _shared(_place(client, listed), _place(server, listed), listed)
+    ]
+    found += [
+        Way(listed[SCRAPER], server, server.metrics.port, MONITORING)
+        for server in listed.values()
+        if server.metrics and server.name != SCRAPER
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _place(service: Service, listed: Mapping[str, Service]) -> Service:
+    return listed.get(service.behind, service)
+
+
+def _shared(client: Service, server: Service, listed: Mapping[str, Service]) -> list[str]:
+    theirs = networks_of(server, listed.values())
+    return [name for name in networks_of(client, listed.values()) if name in theirs]
