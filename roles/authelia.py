@@ -5,11 +5,13 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
 from roles.context import Context
-from roles.core.model import Desired
+from roles.core.model import Desired, File, Handler
 from roles.core.operations import Plan, converge
-from roles.stack.stack import Stack
+from roles.stack.openid import client_secret
+from roles.stack.stack import PROJECT, Stack, config_folder, secret_file
 
 ROLE = "authelia"
+END_SESSIONS = "/usr/local/lib/nexus/authelia-end-sessions"
 GROUPS = {"two_factor": "admins", "one_factor": "users"}
 
 
@@ -24,13 +26,45 @@ def desired(context: Context) -> Desired:
             portal=stack.hostname(service),
             landing=stack.hostname(landing) if landing else "",
             rules=access_rules(stack),
+            clients=openid_clients(context),
+            metrics=service.metrics,
         ),
         "users_database.yml": context.template(
             f"{ROLE}/users_database.yml",
             password_hash=context.secrets["authelia_admin_password_hash"].reveal(),
         ),
     }
-    return Desired(ROLE, (*context.belongings(service), *context.config(service, files)))
+    script = context.template(
+        f"{ROLE}/end-sessions",
+        container=f"{PROJECT}-valkey-1",
+        secret=secret_file(service, "valkey_password"),
+    )
+    accounts = f"{config_folder(service)}/users_database.yml"
+    return Desired(
+        ROLE,
+        (
+            *context.belongings(service),
+            *context.config(service, files),
+            File(END_SESSIONS, script, "0700"),
+        ),
+        # Authelia takes a new password by itself, but lets in whoever logged in with the old one.
+        handed_on=(Handler("end-sessions", (END_SESSIONS,), (accounts,), last=True),),
+    )
+
+
+def openid_clients(context: Context) -> list[dict[str, str]]:
+    """Who may ask Authelia who somebody is, each known by the hash of its secret."""
+    return [
+        {
+            "id": service.name,
+            "title": service.name.capitalize(),
+            "hash": context.secrets[f"{client_secret(service.name)}_hash"].reveal(),
+            "callback": f"https://{context.stack.hostname(service)}{service.openid.callback}",
+            "policy": service.route.policy,
+        }
+        for service in context.stack.openid_clients()
+        if service.openid and service.route
+    ]
 
 
 def access_rules(stack: Stack) -> list[dict[str, str]]:

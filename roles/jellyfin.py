@@ -8,11 +8,13 @@ from __future__ import annotations
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
 from roles.context import Context
-from roles.core.model import Desired, Directory, File, Notice
+from roles.core.model import Desired, Directory, File, Handler, Settings
 from roles.core.operations import Plan, converge
-from roles.stack.stack import data_folder, secret_file
+from roles.stack.service import Service
+from roles.stack.stack import PROJECT, data_folder, secret_file
 
 ROLE = "jellyfin"
+TRANSCODE = "/transcode"
 SETUP = "/usr/local/lib/nexus/jellyfin-setup"
 PASSWORD = "jellyfin_admin_password"  # noqa: S105 - the name of a vault entry
 
@@ -40,17 +42,50 @@ def desired(context: Context) -> Desired:
             *context.secret_files(service, (PASSWORD,)),
             Directory(folder, "0700", owner, owner),
             File(f"{folder}/network.xml", network, "0600", owner, owner),
+            Settings(
+                f"{folder}/encoding.xml",
+                "xml",
+                tuple(encoding(service).items()),
+                owner,
+                owner,
+                container=f"{PROJECT}-{ROLE}-1",
+            ),
             File(SETUP, script, "0700"),
         ),
         # A new password, or a library folder that is new and so has an open wizard.
-        notices=(
-            Notice(
-                "stack",
+        handed_on=(
+            Handler(
                 "jellyfin-setup",
+                (SETUP,),
                 (secret_file(service, PASSWORD), data_folder(service, "library")),
+                last=True,
             ),
         ),
     )
+
+
+def encoding(service: Service) -> dict[str, str]:
+    """How it transcodes: on the GPU where there is one, never onto the disk.
+
+    Names: MediaBrowser.Model/Configuration/EncodingOptions.cs. Segments that were played go, so
+    that the space in memory lasts for a whole film.
+    """
+    device = next((waiver.value for waiver in service.devices), "")
+    gpu = {
+        "HardwareAccelerationType": "qsv",
+        "VaapiDevice": device,
+        "QsvDevice": device,
+        "EnableTonemapping": "true",
+        "EnableVppTonemapping": "true",
+    }
+    values = {
+        "TranscodingTempPath": TRANSCODE,
+        "EnableThrottling": "true",
+        "EnableSegmentDeletion": "true",
+        "EnableHardwareEncoding": "true" if device else "false",
+        **(gpu if device else {"HardwareAccelerationType": "none"}),
+    }
+    return {f"EncodingOptions/{name}": value for name, value in values.items()}
 
 
 @pyinfra_deploy("Jellyfin")
