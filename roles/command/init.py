@@ -10,11 +10,12 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from roles.command.inventory import attributes_of
 from roles.core.vault import (
     Vault,
     VaultError,
@@ -24,8 +25,16 @@ from roles.core.vault import (
     read_key_file,
 )
 from roles.plan import VAULTS, site_of
-from roles.site import init, questions
-from roles.site.host_key import HostKeyError, Scan, host_key, keyscan
+from roles.site import connection, init, questions
+from roles.site.host_key import (
+    HostKey,
+    HostKeyError,
+    Scan,
+    SilentHostError,
+    host_keys,
+    keyscan,
+    prove_pinned,
+)
 from roles.site.init import Login
 from roles.site.questions import FLAGS, QUESTIONS, AnswerError, Known, Question
 from roles.site.schema import Site, SiteError
@@ -86,13 +95,13 @@ def _run(options: argparse.Namespace, world: World) -> None:
     inventory = options.inventory_dir / f"{answers['name']}.py"
     if inventory.exists():
         world.say(f"{inventory} is there and is kept; edit it to change the site")
-        raw, login = init.read_inventory(inventory)
-        site = site_of(raw)
+        site, login = _old_inventory(inventory)
         if site.name != answers["name"]:
             raise SiteError([f"{inventory}: is the site {site.name!r}; name the file {site.name}"])
     else:
         site, login = _new_inventory(inventory, answers, world)
-    _pin(inventory.with_name(f"known_hosts_{site.name}"), login, options, world)
+    pinned = login.known_hosts or inventory.with_name(f"known_hosts_{site.name}")
+    pin(Path(pinned).expanduser(), login, options, world)
     _vault(site, options.key_file, world)
     _farewell(site, inventory, options.key_file, world)
 
@@ -132,7 +141,17 @@ def _answer(question: Question, answers: dict[str, Any], world: World) -> None:
 
 
 def _parsed(question: Question, text: str) -> str | list[str]:
-    return text.replace(",", " ").split() if question.several else text
+    """One text, or several apart by blanks or commas; quotes keep a text with blanks together."""
+    if not question.several:
+        return text
+    words = shlex.shlex(text, posix=True)
+    words.whitespace += ","
+    words.whitespace_split = True
+    words.commenters = ""
+    try:
+        return list(words)
+    except ValueError:  # a quote that nothing closes is a character like any other
+        return text.replace(",", " ").split()
 
 
 def _prove(question: Question, answers: dict[str, Any], world: World) -> None:
@@ -174,36 +193,75 @@ def _login(answers: dict[str, Any]) -> Login:
     return Login(answers["host"], answers["ssh_user"], int(answers["ssh_port"]), key or None)
 
 
-def _pin(path: Path, login: Login, options: argparse.Namespace, world: World) -> None:
+def _old_inventory(path: Path) -> tuple[Site, Login]:
+    """The site of an inventory that is there already, and how its first host is reached.
+
+    Raises:
+        SiteError: it does not run, has no hosts or no site, or its site is refused.
+    """
+    attributes = attributes_of(path)
+    entries, problems = connection.entries_of(attributes)
+    if problems:
+        raise SiteError([f"{path}: {problem}" for problem in problems])
+    data = entries[0].data
+    if "site" not in data:
+        raise SiteError([f"{path}: {connection.no_site(entries[0])}"])
+    port = data.get("ssh_port", 22)
+    if type(port) is not int:
+        raise SiteError(list(connection.problems_of(entries[0], frozenset(data))))
+    user, key, known = (data.get(k) for k in ("ssh_user", "ssh_key", "ssh_known_hosts_file"))
+    return site_of(data.get("site")), Login(entries[0].name, user or "root", port, key, known)
+
+
+def pin(path: Path, login: Login, options: argparse.Namespace, world: World) -> None:
     """Put the host's key in known_hosts once the operator has accepted it.
 
     Raises:
-        HostKeyError: the host does not answer, or its key was not accepted.
+        HostKeyError: a new host does not answer, shows another key than the pinned one, or was
+            not accepted.
     """
-    if path.exists():
-        world.say(f"{path} is there and is kept")
+    try:
+        keys = host_keys(login.host, login.port, world.scan)
+    except SilentHostError as error:
+        if not path.exists():
+            raise
+        world.say(f"{path} is there and is kept, unproven: {error}")
         return
-    key = host_key(login.host, login.port, world.scan)
-    world.say(f"{login.host} shows the key {key.fingerprint} ({key.kind})")
-    if options.accept_host_key is not None:
-        if not key.is_of(options.accept_host_key):
-            raise HostKeyError(
-                f"{login.host}: {key.fingerprint} is not the key of --accept-host-key; is the "
-                "address right? Nothing was accepted"
-            )
-    elif not options.trust_host_key:
-        _ask_about(key.fingerprint, login, world)
+    if path.exists():
+        prove_pinned(path, login.host, login.port, keys)
+        world.say(f"{path} is there, has the key that the host shows, and is kept")
+        return
+    key = _accepted(keys, login, options, world)
     init.write_new(path, key.line(login.host, login.port))
     world.say(f"{path} made: no other key will be accepted")
 
 
-def _ask_about(fingerprint: str, login: Login, world: World) -> None:
+def _accepted(
+    keys: Sequence[HostKey], login: Login, options: argparse.Namespace, world: World
+) -> HostKey:
+    if options.accept_host_key is not None:
+        for key in keys:
+            if key.is_of(options.accept_host_key):
+                return key
+        shown = ", ".join(key.fingerprint for key in keys)
+        raise HostKeyError(
+            f"{login.host}: shows {shown}; none is the key of --accept-host-key. Is the address "
+            "right? Nothing was accepted"
+        )
+    best = keys[0]
+    world.say(f"{login.host} shows the key {best.fingerprint} ({best.kind})")
+    if not options.trust_host_key:
+        _ask_about(best, login, world)
+    return best
+
+
+def _ask_about(key: HostKey, login: Login, world: World) -> None:
     if world.ask is None:
         raise HostKeyError(
             f"{login.host}: its key is not accepted yet; compare it and give "
-            f"--accept-host-key {fingerprint}"
+            f"--accept-host-key {key.fingerprint}"
         )
-    world.say("Compare it on the host: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")
+    world.say(f"Compare it on the host: ssh-keygen -lf {key.file_on_host}")
     if world.ask("Is it this key? [yes/no]: ").strip().lower() not in {"y", "yes"}:
         raise HostKeyError(f"{login.host}: its key was not accepted; run make init again")
 
@@ -245,7 +303,7 @@ def _farewell(site: Site, inventory: Path, key_file: Path | None, world: World) 
     which = "" if usual else f" INVENTORY={shlex.quote(str(_short(inventory)))}"
     for entry in sorted(set(site.tls.credentials.values())):
         lines.append(f"make vault{which} ARGS='set {entry}'")
-    lines += [f"make plan{which}", f"make apply{which}"]
+    lines += [f"make plan{which}", f"make apply{which}", f"make totp{which}"]
     world.say("next:\n  " + "\n  ".join(lines))
 
 

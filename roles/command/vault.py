@@ -17,6 +17,7 @@ from roles.command import dotenv
 from roles.command.inventory import site_in
 from roles.core.secret import (
     GENERATORS,
+    HASHES,
     MissingSecretError,
     RotationError,
     SecretSpec,
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         name, path, wanted = _subject(options)
+        options.key_name = name
         if options.verb == "init":
             _init(path, name)
         else:
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except (EOFError, KeyboardInterrupt):
-        print("stopped; the vault is as it was", file=sys.stderr)
+        print("stopped; the vault is as it was, or changed as a whole", file=sys.stderr)
         return 1
     return 0
 
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("init", help="a new vault and its key file")
     verbs.add_parser("list", help="names and kinds, never values")
     verbs.add_parser("check", help="prove every entry, and tell what is missing; changes nothing")
-    verbs.add_parser("generate", help="make now what the next deploy would")
+    verbs.add_parser("generate", help="make now the passwords that the next deploy would")
     for verb, text in {
         "show": "print one value",
         "set": "put a value from stdin or a hidden prompt",
@@ -87,8 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("name", nargs="?")
     which.add_argument("--all", action="store_true")
     rekey = verbs.add_parser("rekey", help="encrypt everything again under a new key file")
-    rekey.add_argument("key_file", type=Path, nargs="?", help="default: in place of the old one")
-    rekey.add_argument("--passphrase", action="store_true", help="under a passphrase instead")
+    under = rekey.add_mutually_exclusive_group()
+    under.add_argument("key_file", type=Path, nargs="?", help="default: in place of the old one")
+    under.add_argument("--passphrase", action="store_true", help="under a passphrase instead")
     imported = verbs.add_parser("import-env", help="take values from a Compose .env file")
     imported.add_argument("file", type=Path)
     imported.add_argument("--map", action="append", default=[], metavar="OLD=new", dest="mapped")
@@ -110,12 +113,10 @@ def _subject(options: argparse.Namespace) -> tuple[str, Path, Specs]:
 def _init(path: Path, name: str) -> None:
     if path.exists():
         raise VaultError(f"{path} exists already; move it away first if it is not wanted")
-    try:
+    file = _key_file(name)
+    if file.exists() or _by_passphrase():
         key = load_key(name)
-    except VaultError:
-        file = _key_file(name)
-        if file.exists():
-            raise
+    else:
         key = create_key_file(file)
         print(f"key file {file} made: keep a copy of it off this machine")
     Vault.create(path, key)
@@ -162,9 +163,9 @@ def _show(vault: Vault, _: Specs, options: argparse.Namespace) -> None:
 
 def _set(vault: Vault, wanted: Specs, options: argparse.Namespace) -> None:
     spec = _declared(wanted, options.name)
-    if spec and spec.kind == "argon2id":
+    if spec and spec.kind in HASHES:
         raise VaultError(f"{spec.name}: follows from {spec.of}; set that")
-    value = getpass.getpass(f"{options.name}: ") if sys.stdin.isatty() else sys.stdin.read()
+    value = _typed(options.name)
     if not value.strip():
         raise VaultError(f"{options.name}: no value came; type it or send it on stdin")
     vault.set(options.name, value.removesuffix("\n").removesuffix("\r"))
@@ -205,23 +206,22 @@ def _rotate(vault: Vault, wanted: Specs, options: argparse.Namespace) -> None:
         free = [spec.name for spec in wanted if not unrotatable(spec)]
         _saved(vault, "rotated", [each for name in free for each in rotate(vault, wanted, name)])
         for spec in wanted:
-            if spec.name not in free and spec.kind != "argon2id":
+            if spec.name not in free and spec.kind not in HASHES:
                 print(f"{spec.name}: {unrotatable(spec)}")
     print("the host has the old values until the next deploy: make apply")
 
 
 def _rekey(vault: Vault, _: Specs, options: argparse.Namespace) -> None:
-    name = vault.path.name.removesuffix(SUFFIX)
     if options.passphrase:
         vault.rekey(_new_passphrase())
         print("every value is now under the passphrase; give it in NEXUS_VAULT_PASSPHRASE")
     elif options.key_file:
         vault.rekey(create_key_file(options.key_file))
         print(f"every value is now under {options.key_file}; name it in NEXUS_VAULT_KEY_FILE")
-    elif not os.environ.get("NEXUS_VAULT_KEY_FILE") and "NEXUS_VAULT_PASSPHRASE" in os.environ:
+    elif _by_passphrase():
         raise VaultError("rekey: the old key is a passphrase; give a key file or --passphrase")
     else:
-        _rekey_in_place(vault, _key_file(name))
+        _rekey_in_place(vault, _key_file(options.key_name))
 
 
 def _rekey_in_place(vault: Vault, file: Path) -> None:
@@ -237,7 +237,7 @@ def _rekey_in_place(vault: Vault, file: Path) -> None:
 def _import_env(vault: Vault, wanted: Specs, options: argparse.Namespace) -> None:
     mapped = _mapping(options.mapped)
     try:
-        values = dotenv.parse(options.file.read_text())
+        values = dotenv.parse(options.file.read_text(encoding="utf-8"))
     except OSError as error:
         raise VaultError(f"{options.file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -273,22 +273,21 @@ def _unfit(spec: SecretSpec | None, name: str, asked: bool) -> str:
 
 
 def _mapping(pairs: Iterable[str]) -> dict[str, str]:
-    mapped = {}
+    mapped: dict[str, str] = {}
     for pair in pairs:
         old, equals, new = pair.partition("=")
         if not old or not equals or not NAME.fullmatch(new):
             raise VaultError("--map: is not OLD=new; write e.g. --map CF_TOKEN=cf_dns_api_token")
+        if old in mapped or new in mapped.values():
+            raise VaultError(f"--map {old}={new}: one of the two stands there twice; give it once")
         mapped[old] = new
     return mapped
 
 
 def _new_passphrase() -> bytes:
-    if not sys.stdin.isatty():
-        passphrase = sys.stdin.read().strip()
-    else:
-        passphrase = getpass.getpass("new passphrase: ").strip()
-        if getpass.getpass("again: ").strip() != passphrase:
-            raise VaultError("rekey: the two passphrases differ; nothing was changed")
+    passphrase = _typed("new passphrase").strip()
+    if sys.stdin.isatty() and _typed("again").strip() != passphrase:
+        raise VaultError("rekey: the two passphrases differ; nothing was changed")
     if len(passphrase) < SHORTEST_PASSPHRASE:
         raise VaultError(f"rekey: a passphrase needs {SHORTEST_PASSPHRASE} characters at least")
     return passphrase.encode()
@@ -296,6 +295,25 @@ def _new_passphrase() -> bytes:
 
 def _declared(wanted: Specs, name: str) -> SecretSpec | None:
     return next((spec for spec in wanted if spec.name == name), None)
+
+
+def _by_passphrase() -> bool:
+    return not os.environ.get("NEXUS_VAULT_KEY_FILE") and "NEXUS_VAULT_PASSPHRASE" in os.environ
+
+
+def _typed(what: str) -> str:
+    """A value from the hidden prompt, or all of stdin where there is no terminal.
+
+    Raises:
+        VaultError: it is not a text; the error shows nothing of it.
+    """
+    try:
+        value = getpass.getpass(f"{what}: ") if sys.stdin.isatty() else sys.stdin.read()
+        # A terminal without UTF-8 hands over what it cannot read in a form that nothing stores.
+        value.encode()
+    except UnicodeError:
+        raise VaultError(f"{what}: is not a text in UTF-8; a binary value needs base64") from None
+    return value
 
 
 def _key_file(name: str) -> Path:

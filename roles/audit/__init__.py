@@ -1,0 +1,1 @@
+"""What any Compose file exposes, judged without a host by the policy of our own."""

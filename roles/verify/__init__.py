@@ -1,0 +1,1 @@
+"""The proof of a deployed host: one collection, probes from outside, and the report. Read-only."""

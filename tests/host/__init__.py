@@ -1,0 +1,1 @@
+"""The proof of any deployed host, lab and production alike: make verify."""
