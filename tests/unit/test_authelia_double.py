@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import argon2
 import pytest
 
+from roles.core.secret import Secret, crypt
+from roles.core.secret import rsa as make_rsa
 from tests.lab.images.doubles import authelia_config, authelia_users
 from tests.lab.images.doubles.authelia_double import Application
 from tests.lab.images.doubles.authelia_log import Log, _as_text
@@ -21,11 +26,11 @@ from tests.lab.images.doubles.authelia_rules import (
     Subject,
     Verdict,
     parse_access_control,
-    parse_target,
     verdict,
 )
 from tests.lab.images.doubles.authelia_store import Attempt, Cipher, Sessions, StorageError, Totp
 from tests.lab.images.doubles.authelia_store import utc_now as now
+from tests.lab.images.doubles.authelia_target import parse_target
 from tests.lab.images.doubles.http import Request, Response
 
 PASSWORD = "correct horse"
@@ -68,6 +73,7 @@ class Memory:
     bans: dict[tuple[str, str], datetime] = field(default_factory=dict)
     methods: dict[str, str] = field(default_factory=dict)
     values: dict[str, bytes] = field(default_factory=dict)
+    ends: dict[str, float] = field(default_factory=dict)
 
     def totp(self, username: str) -> Totp | None:
         return self.totps.get(username)
@@ -81,6 +87,9 @@ class Memory:
     def use_totp_step(self, username: str, step: int) -> bool:
         fresh = (username, step) not in self.steps
         self.steps.add((username, step))
+        if fresh:
+            used = replace(self.totps[username], last_used="2026-01-01T00:00:00Z")
+            self.totps[username] = used
         return fresh
 
     def method(self, username: str) -> str:
@@ -108,10 +117,11 @@ class Memory:
         return self.bans.get((kind, value))
 
     def get(self, key: str) -> bytes | None:
-        return self.values.get(key)
+        return self.values.get(key) if time.time() < self.ends.get(key, 0) else None
 
     def set(self, key: str, value: bytes, lifetime: float) -> None:
         self.values[key] = value
+        self.ends[key] = time.time() + lifetime
 
     def delete(self, key: str) -> None:
         self.values.pop(key, None)
@@ -120,11 +130,11 @@ class Memory:
 class Portal:
     """A running double and a browser's cookie jar."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, text: str = CONFIG) -> None:
         self.memory = Memory()
         self.users_file = folder / "users.yml"
         self.write_users()
-        config = load(folder)
+        config = load(folder, text)
         users = authelia_users.Users(self.users_file, watch=True)
         self.sessions = Sessions(self.memory, "s" * 32)
         self.log_file = folder / "log"
@@ -405,12 +415,54 @@ def test_basic_credentials_reach_one_factor_only(portal: Portal) -> None:
     assert (wrong.status, header(wrong, "WWW-Authenticate")[:5]) == (401, "Basic")
 
 
+COOKIE = "{name: CookieSession}"
+BASIC = "{name: HeaderAuthorization, schemes: [Basic]}"
+
+
+def with_strategies(text: str) -> str:
+    return f"{CONFIG}server: {{endpoints: {{authz: {{forward-auth: {{implementation: ForwardAuth, \
+authn_strategies: [{text}]}}}}}}}}\n"
+
+
+@pytest.mark.parametrize("value", ["Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==", "Basic YTpi", "nonsense"])
+def test_a_header_that_is_no_strategy_is_not_read(tmp_path: Path, value: str) -> None:
+    portal = Portal(tmp_path, with_strategies(COOKIE))
+    for host in ("one", "home"):
+        answer = portal.forward(f"https://{host}.lab.example.org/", authorization=value)
+        assert (answer.status, header(answer, "WWW-Authenticate")) == (302, "")
+    assert portal.memory.attempts == []
+    portal = Portal(tmp_path, with_strategies(f"{BASIC}, {COOKIE}"))
+    answer = portal.forward("https://one.lab.example.org/", authorization=value)
+    assert answer.status == (200 if value.endswith("==") else 401)
+
+
+@pytest.mark.parametrize(
+    ("strategies", "message"),
+    [
+        ("{}", r"strategy #1: option 'name' must be configured"),
+        ("{name: Cookies}", r"or 'HeaderLegacy' but it's configured as 'Cookies'"),
+        (f"{COOKIE}, {COOKIE}", r"duplicate strategy name detected with name 'CookieSession'"),
+        ("{name: CookieSession, schemes: [basic]}", r"strategy #1 \(CookieSession\): option"),
+        ("{name: CookieSession, sceme: 1}", r"authn_strategies\[\]\.sceme"),
+        (
+            f"{COOKIE}, {{name: HeaderAuthorization, schemes: [digest]}}",
+            r"strategy #2 \(HeaderAuthorization\): .* 'basic' or 'bearer' but has 'digest'",
+        ),
+        ("{name: HeaderLegacy}", "does not know the strategy HeaderLegacy"),
+        (BASIC, "needs the strategy CookieSession"),
+    ],
+)
+def test_a_broken_strategy_is_refused(tmp_path: Path, strategies: str, message: str) -> None:
+    with pytest.raises(authelia_config.ConfigError, match=message):
+        load(tmp_path, with_strategies(strategies))
+
+
 # Sessions
 
 
 def test_the_cookie_is_for_https_and_the_domain(portal: Portal) -> None:
-    response = portal.ask("GET", "/api/state")[2]
-    cookie = header(response, "Set-Cookie")
+    assert not header(portal.ask("GET", "/api/state")[2], "Set-Cookie")
+    cookie = header(portal.forward("https://home.lab.example.org/"), "Set-Cookie")
     for part in ("domain=lab.example.org", "HttpOnly", "secure", "SameSite=Lax", "path=/"):
         assert part in cookie
 
@@ -517,7 +569,8 @@ def test_what_the_portal_asks(portal: Portal) -> None:
     assert portal.ask("GET", "/api/state")[1]["data"]["authentication_level"] == 0
     assert portal.ask("GET", "/api/configuration")[0] == 403
     portal.sign_in()
-    assert portal.ask("GET", "/api/configuration")[1]["data"]["available_methods"] == ["totp"]
+    methods = portal.ask("GET", "/api/configuration")[1]["data"]["available_methods"]
+    assert methods == ["totp", "webauthn"]
     user = portal.ask("POST", "/api/user/info")[1]["data"]
     assert (user["display_name"], user["has_totp"], user["method"]) == ("Alice", True, "totp")
     status, page, response = portal.ask("GET", "/?rd=https://home.lab.example.org/")
@@ -536,3 +589,106 @@ def test_a_broken_users_file_changes_nothing(portal: Portal) -> None:
 
 def test_text_lines_quote_what_is_not_plain() -> None:
     assert _as_text({"msg": "a b"}, {"z": "x", "a": 'q"'}) == 'msg="a b" a="q\\"" z=x'
+
+
+def test_a_log_goes_on_in_a_fresh_file(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    log = Log(file=file, keep=False)
+    log.write("info", "one")
+    file.rename(tmp_path / "log.1")
+    log.write("info", "two")
+    log.reopen()
+    log.write("info", "three")
+    assert [line.rpartition("=")[2] for line in file.read_text().splitlines()] == ["three"]
+
+
+# OpenID Connect
+
+CLIENT_SECRET = "client-secret"
+CALLBACK = "https://grafana.lab.example.org/login/generic_oauth"
+VERIFIER = "v" * 43
+
+
+@pytest.fixture(scope="module")
+def openid_text() -> str:
+    """The section as the deploy writes it, with a key and a digest of its own."""
+    document = {
+        "hmac_secret": "h" * 40,
+        "jwks": [{"key_id": "nexus", "key": make_rsa(0).reveal()}],
+        "claims_policies": {"signed": {"id_token": ["groups", "preferred_username"]}},
+        "clients": [
+            {
+                "client_id": "grafana",
+                "client_secret": crypt(Secret(CLIENT_SECRET)).reveal(),
+                "authorization_policy": "two_factor",
+                "claims_policy": "signed",
+                "redirect_uris": [CALLBACK],
+                "scopes": ["openid", "profile", "groups", "email"],
+            }
+        ],
+    }
+    return f"{CONFIG}identity_providers: {json.dumps({'oidc': document})}\n"
+
+
+def authorization(**changed: str) -> str:
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode()
+    asked = {
+        **{"client_id": "grafana", "redirect_uri": CALLBACK, "response_type": "code"},
+        **{"scope": "openid groups", "state": "s", "code_challenge_method": "S256"},
+        **{"code_challenge": challenge.rstrip("="), **changed},
+    }
+    return f"/api/oidc/authorization?{urlencode(asked)}"
+
+
+def exchange(
+    portal: Portal, code: str, verifier: str = VERIFIER, secret: str = CLIENT_SECRET
+) -> tuple[int, Any]:
+    basic = base64.b64encode(f"grafana:{secret}".encode()).decode()
+    form = urlencode({"code": code, "redirect_uri": CALLBACK, "code_verifier": verifier})
+    headers = {"host": "authelia:9091", "authorization": f"Basic {basic}"}
+    request = Request("POST", "/api/oidc/token", headers, form.encode(), "172.30.4.36")
+    answer = portal.application.handle(request)
+    return answer.status, json.loads(answer.body)
+
+
+def code_of(portal: Portal, **changed: str) -> str:
+    _, _, answer = portal.ask("GET", authorization(**changed), x_forwarded_proto="https")
+    place = urlsplit(header(answer, "Location"))
+    assert f"{place.scheme}://{place.netloc}{place.path}" == CALLBACK
+    return dict(parse_qsl(place.query)).get("code", "")
+
+
+def test_a_code_is_for_two_factors_one_client_and_one_use(tmp_path: Path, openid_text: str) -> None:
+    portal = Portal(tmp_path, openid_text)
+    portal.memory.save_totp(Totp("alice", "x", "SHA1", 6, 30, SECRET))
+    portal.sign_in()
+    # The password alone is not enough: back to the portal, and from there to here again.
+    status, _, answer = portal.ask("GET", authorization(), accept="text/html")
+    assert (status, urlsplit(header(answer, "Location")).hostname) == (302, "auth.lab.example.org")
+    assert portal.second(portal.code())[0] == 200
+    assert portal.ask("GET", authorization(redirect_uri="https://evil.example/"))[0] == 400
+    assert code_of(portal, code_challenge="") == ""
+    assert exchange(portal, code_of(portal), verifier="w" * 43)[0] == 400
+    assert exchange(portal, code_of(portal), secret="guess")[0] == 401
+    code = code_of(portal)
+    status, tokens = exchange(portal, code)
+    assert status == 200
+    assert exchange(portal, code) == (400, {"error": "invalid_grant"})
+    middle = tokens["id_token"].split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+    assert claims["iss"] == "https://auth.lab.example.org"
+    assert (claims["aud"], claims["groups"]) == (["grafana"], ["admins", "users"])
+    told = portal.ask("GET", "/api/oidc/userinfo", authorization=f"Bearer {tokens['access_token']}")
+    assert told[:2] == (200, told[1]) and told[1]["preferred_username"] == "alice"
+    assert portal.ask("GET", "/api/oidc/userinfo", authorization="Bearer guess")[0] == 401
+
+
+def test_a_provider_without_its_secrets_does_not_start(tmp_path: Path, openid_text: str) -> None:
+    for wrong, said in (
+        (openid_text.replace('"hmac_secret"', '"hmac_secrets"'), "hmac_secret"),
+        (openid_text.replace("BEGIN PRIVATE", "BEGIN SECRET"), "option 'key'"),
+        (openid_text.replace("pbkdf2-sha512", "plaintext"), "digest"),
+        (openid_text.replace('"scopes"', '"scope"'), r"clients\[\].scope"),
+    ):
+        with pytest.raises(authelia_config.ConfigError, match=said):
+            load(tmp_path, wrong)

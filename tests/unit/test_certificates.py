@@ -55,16 +55,32 @@ def days(count: float) -> datetime.datetime:
 
 
 def test_nothing_is_made_twice(vault: Memory) -> None:
-    assert ensure_certificates(vault, DOMAIN, days(300)) == []
+    assert ensure_certificates(vault, DOMAIN, days(100)) == []
 
 
 def test_the_server_certificate_is_renewed_before_its_end(vault: Memory) -> None:
-    assert ensure_certificates(vault, DOMAIN, days(366)) == []
-    assert ensure_certificates(vault, DOMAIN, days(368)) == SERVER
+    assert ensure_certificates(vault, DOMAIN, days(182)) == []
+    assert ensure_certificates(vault, DOMAIN, days(184)) == SERVER
 
 
-def test_the_authority_is_renewed_a_year_early_and_the_server_with_it(vault: Memory) -> None:
-    assert ensure_certificates(vault, DOMAIN, days(3650 - 300)) == ALL
+def test_a_household_that_deploys_twice_a_year_never_sees_it_end(vault: Memory) -> None:
+    for since in range(0, 3000, 182):
+        ensure_certificates(vault, DOMAIN, days(since))
+        assert not needs_renewal(vault.pem("tls_server_certificate"), days(since + 182), 0)
+
+
+def test_the_authority_is_renewed_a_year_early(vault: Memory) -> None:
+    assert ensure_certificates(vault, DOMAIN, days(3650 - 370)) == SERVER
+    assert ensure_certificates(vault, DOMAIN, days(3650 - 300)) == ALL[:2]
+    assert ensure_certificates(vault, DOMAIN, days(3650 - 90)) == SERVER
+
+
+def test_a_device_with_the_old_authority_accepts_what_the_new_one_signs(vault: Memory) -> None:
+    old = vault.pem("tls_ca_certificate")
+    for later in (3650 - 300, 3650 - 90):
+        ensure_certificates(vault, DOMAIN, days(later))
+        assert vault.pem("tls_ca_certificate") != old
+        verify(old, vault.pem("tls_server_certificate"), DOMAIN, days(later))
 
 
 def test_another_domain_gets_an_authority_of_its_own(vault: Memory) -> None:
@@ -134,7 +150,7 @@ def test_the_authority_vouches_for_its_domain_only(vault: Memory) -> None:
 def test_the_server_certificate_serves_and_nothing_else(vault: Memory) -> None:
     certificate = vault.certificate("tls_server_certificate")
     lasts = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    assert lasts <= datetime.timedelta(days=397)
+    assert lasts <= datetime.timedelta(days=366)
     assert certificate.not_valid_before_utc < NOW
     extensions = certificate.extensions
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca

@@ -220,10 +220,16 @@ def test_the_server_answers_refuses_and_stops(running: int) -> None:
     answer = connection.getresponse()
     assert (answer.read(), answer.getheader("Content-Length")) == (b"", "2")
     connection.close()
-    for raw in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"):
+    chunked = b"POST /d HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+    for raw, status in (
+        (b"nonsense\r\n\r\n", b"400"),
+        (chunked + b"Content-Length: 3\r\n\r\nabc", b"400"),
+        (chunked + b"\r\nxyz\r\nabc\r\n", b"400"),
+        (chunked + b"\r\n3\r\nabc\r\n0\r\n\r\n", b"200"),
+    ):
         with socket.create_connection(("127.0.0.1", running), 5) as plain:
             plain.sendall(raw)
-            assert plain.recv(100).startswith(b"HTTP/1.1 400")
+            assert plain.recv(100).startswith(b"HTTP/1.1 " + status)
 
 
 def test_slow_requests_do_not_stop_the_others(running: int) -> None:

@@ -20,7 +20,14 @@ from tests.lab.images import base, layer, recipes
 from tests.lab.images.registry import Registry, RegistryError
 from tests.lab.images.store import Store
 
-NAMES = {"traefik", "authelia", "postgres", "valkey", "haproxy", "jellyfin", "homepage"}
+NAMES = {
+    *("traefik", "authelia", "postgres", "valkey", "haproxy", "jellyfin", "homepage"),
+    *("sonarr", "radarr", "lidarr", "prowlarr", "bazarr", "seerr"),
+    *("gluetun", "qbittorrent", "sabnzbd"),
+    *("grafana", "loki", "alloy", "otel-collector", "jaeger"),
+    *("prometheus", "alertmanager", "blackbox-exporter"),
+    *("node-exporter", "postgres-exporter", "redis-exporter"),
+}
 
 
 class FakeRegistry(ThreadingHTTPServer):
@@ -104,7 +111,7 @@ def registry() -> Iterator[FakeRegistry]:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A base layer and a proxy of a few bytes."""
 
-    def base_layer(store: Store) -> layer.Layer:
+    def base_layer(store: Store, _: base.Base) -> layer.Layer:
         return store.write(
             lambda sink: layer.write_layer(
                 sink, lambda archive: layer.add_entries(archive, [layer.Entry("usr/x", b"base")])
@@ -113,7 +120,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(images, "base_layer", base_layer)
-    monkeypatch.setattr(recipes, "_wheel_program", lambda *_: b"traefik")
+    monkeypatch.setattr(recipes, "wheel_program", lambda *_: b"traefik")
 
 
 def packed(entries: list[layer.Entry]) -> tuple[bytes, layer.Layer]:

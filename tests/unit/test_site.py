@@ -14,13 +14,55 @@ from roles.site.schema import SiteError
 DSA = "ssh-dss AAAAB3NzaC1kc3MAAACB me"
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----hunter2"
 DIGEST = "0" * 64
+WIREGUARD_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+TUNNEL = {
+    "provider": "custom",
+    "endpoint": "203.0.113.7:51820",
+    "public_key": WIREGUARD_KEY,
+    "addresses": ["10.64.0.2/32"],
+}
+NAMED = {"provider": "mullvad", "addresses": ["10.64.0.2/32"]}
 DNS = {"mode": "acme-dns", "provider": "cloudflare", "credentials": {"CF_DNS_API_TOKEN": "cf"}}
 
+MAIL = {"server": "smtp.example.org:465", "sender": "n@example.org", "to": "me@example.org"}
+REST = {"RESTIC_REST_USERNAME": "offsite_user", "RESTIC_REST_PASSWORD": "offsite_login"}
+
+
+def offsite(**changes: Any) -> dict[str, Any]:
+    """A site's change with a second repository that is wrong in one point."""
+    right = {"address": "rest:https://b.example.org:8000/home/", "credentials": REST}
+    return {"backup": {"offsite": {**right, **changes}}}
+
+
 BROKEN: list[tuple[dict[str, Any], str, str]] = [
+    ({"vpn": {}}, "site.vpn.provider", "is missing"),
+    ({"vpn": {**NAMED, "provider": "mulvad"}}, "site.vpn.provider", "did you mean mullvad?"),
+    ({"vpn": {**NAMED, "provider": "purevpn"}}, "site.vpn.type", "write openvpn"),
+    ({"vpn": {**TUNNEL, "type": "openvpn"}}, "site.vpn.type", "write wireguard"),
+    ({"vpn": {**NAMED, "type": "ipsec"}}, "site.vpn.type", "'wireguard' or 'openvpn'"),
+    ({"vpn": {**NAMED, "countries": ["a,b"]}}, "site.vpn.countries[0]", "Netherlands"),
+    ({"vpn": {**TUNNEL, "countries": ["Spain"]}}, "site.vpn.countries", "remove it"),
+    ({"vpn": {**TUNNEL, "endpoint": None}}, "site.vpn.endpoint", "needs it"),
+    ({"vpn": {**TUNNEL, "public_key": None}}, "site.vpn.public_key", "needs it"),
+    ({"vpn": {**NAMED, "public_key": WIREGUARD_KEY}}, "site.vpn.public_key", "remove it"),
+    ({"vpn": {**TUNNEL, "endpoint": "vpn.example.org:51820"}}, "site.vpn.endpoint", "203.0.113.7"),
+    ({"vpn": {**TUNNEL, "endpoint": "203.0.113.7"}}, "site.vpn.endpoint", "203.0.113.7:51820"),
+    ({"vpn": {**TUNNEL, "endpoint": "[2001:db8::1]:9"}}, "site.vpn.endpoint", "IPv4"),
+    ({"vpn": {**TUNNEL, "public_key": "hunter2"}}, "site.vpn.public_key", "PublicKey of [Peer]"),
+    ({"vpn": {**TUNNEL, "addresses": ["hunter2"]}}, "site.vpn.addresses[0]", "10.64.0.2/32"),
+    ({"vpn": {**TUNNEL, "addresses": ["fc00::2/128"]}}, "site.vpn.addresses[0]", "IPv4 alone"),
+    ({"vpn": {**TUNNEL, "addresses": ["172.30.9.2/32"]}}, "site.vpn.addresses[0]", "overlaps"),
+    ({"vpn": {"provider": "mullvad"}}, "site.vpn.addresses", "Address"),
+    ({"vpn": {**NAMED, "provider": "airvpn"}}, "site.vpn.preshared_key", "write True"),
+    ({"vpn": {**NAMED, "type": "openvpn"}}, "site.vpn.addresses", "remove it"),
+    ({"vpn": {**NAMED, "private_key": "hunter2"}}, "site.vpn.private_key", "is not known"),
+    ({"vpn": {**TUNNEL, "endpoint": ["hunter2"]}}, "site.vpn.endpoint", "must be a text"),
     ({"domain": "localhost"}, "site.domain", "home.example.org"),
+    ({"domain": "home.arpa"}, "site.domain", "nexus.home.arpa"),
     ({"domain": "192.168.1.5"}, "site.domain", "is not a domain"),
     ({"domain": "Home.Example.org"}, "site.domain", "is not a domain"),
     ({"domain": "a_b.example.org"}, "site.domain", "is not a domain"),
+    ({"domain": "home.arpa"}, "site.domain", "nexus.home.arpa"),
     ({"domain": "x`) || Host(`y.org"}, "site.domain", "is not a domain"),
     ({"email": "me"}, "site.email", "me@example.org"),
     ({"email": "a b@example.org"}, "site.email", "is not an address"),
@@ -69,14 +111,54 @@ BROKEN: list[tuple[dict[str, Any], str, str]] = [
     ({"tls": DNS, "domain": "nexus.home.arpa"}, "site.tls.mode", "own-ca"),
     ({"tls": {"mode": "own-ca", "provider": "x"}}, "site.tls.provider", "no meaning"),
     ({"tls": {**DNS, "directory": "http://x"}}, "site.tls.directory", "https://"),
+    ({"tls": {**DNS, "ca_certificate": "/etc/ca.pem"}}, "site.tls.ca_certificate", "read_text()"),
+    ({"tls": {**DNS, "ca_certificate": PRIVATE}}, "site.tls.ca_certificate", "read_text()"),
+    ({"tls": {**DNS, "credentials": {"CF_TOKEN_FILE": "x"}}}, "CF_TOKEN_FILE", "write CF_TOKEN"),
+    (
+        {"tls": {**DNS, "credentials": {"AWS_ACCESS_KEY_ID": "x"}}},
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SHARED_CREDENTIALS",
+    ),
     ({"updates": {"reboot": "25:00"}}, "site.updates.reboot", "HH:MM"),
     ({"services": {"plex": {}}}, "site.services.plex", "known are"),
     ({"services": {"jellyfin": {"memory": "lots"}}}, "jellyfin.memory", "512m"),
     ({"services": {"jellyfin": {"memory": "8m"}}}, "jellyfin.memory", "64m"),
+    ({"memory_overcommit": 0.5}, "site.memory_overcommit", "write e.g. 2"),
     ({"services": {"jellyfin": {"cpus": 0}}}, "jellyfin.cpus", "1.5"),
     ({"images": {"traefik": "traefik:latest"}}, "site.images.traefik", "@sha256"),
     ({"images": {"nginx": f"nginx@sha256:{DIGEST}"}}, "site.images.nginx", "known are"),
-    ({"docker": {"source": "snap"}}, "site.docker.source", "debian"),
+    ({"backup": {"repository": "/etc/x"}}, "site.backup.repository", "/mnt/backup/nexus"),
+    ({"backup": {"repository": "/home/me/x"}}, "site.backup.repository", "/mnt/backup/nexus"),
+    ({"backup": {"repository": "/mnt/%h"}}, "site.backup.repository", "/mnt/backup/nexus"),
+    ({"backup": {"repository": "/srv/media/movies/b"}}, "site.backup.repository", "overlaps"),
+    ({"backup": {"time": "3 am"}}, "site.backup.time", "HH:MM"),
+    ({"backup": {"least_free": "much"}}, "site.backup.least_free", "2g"),
+    ({"backup": {"keep": {"daily": 0}}}, "site.backup.keep.daily", "at least 1"),
+    ({"backup": {"objectives": {"rto": "soon"}}}, "site.backup.objectives.rto", "90m"),
+    ({"backup": {"offsite": {}}}, "site.backup.offsite.address", "is missing"),
+    (offsite(address="http://b.example.org"), "offsite.address", "rest:https://"),
+    (offsite(address="rest:http://b.example.org/"), "offsite.address", "rest:https://"),
+    (offsite(address="rest:https://me:hunter2@b.example.org/"), "offsite.address", "password"),
+    (offsite(address="s3:http://hunter2"), "offsite.address", "s3:https://"),
+    (offsite(credentials={"RESTIC_REST_USERNAME": "u"}), "credentials", "RESTIC_REST_PASSWORD"),
+    (offsite(credentials={**REST, "RESTIC_REST_PASSWORD": "s3Cr3t"}), "credentials", "not values"),
+    (offsite(host_key="x"), "offsite.host_key", "belongs to sftp"),
+    (offsite(ca_certificate=PRIVATE), "offsite.ca_certificate", "read_text()"),
+    (offsite(upload_limit=0), "offsite.upload_limit", "2048"),
+    ({"notify": {"mail": {**MAIL, "server": "x"}}}, "notify.mail.server", "smtp.example.org:465"),
+    ({"notify": {"mail": {**MAIL, "to": "me"}}}, "notify.mail.to", "me@example.org"),
+    ({"notify": {"mail": {**MAIL, "user": "smtp_user"}}}, "notify.mail", "write both"),
+    (
+        {"notify": {"mail": {**MAIL, "user": "smtp_user", "password": "s3Cr3t!"}}},
+        *("notify.mail.password", "notify_password"),
+    ),
+    ({"notify": {"mail": {**MAIL, "security": "none"}}}, "notify.mail.security", "starttls"),
+    ({"notify": {"webhook": "https://hooks.example.org/s3Cr3t"}}, "notify.webhook", "vault entry"),
+    ({"notify": {"ntfy": {"address": "http://ntfy.sh/x"}}}, "ntfy.address", "https://ntfy.sh"),
+    ({"notify": {"ca_certificate": PRIVATE}}, "notify.ca_certificate", "read_text()"),
+    (offsite(download_limit=-1), "offsite.download_limit", "2048"),
+    (offsite(upload_limit="s3Cr3t"), "offsite.upload_limit", ""),
+    ({"docker": {"source": "snap"}}, "site.docker.source", "distribution"),
     ({"domian": "x"}, "site.domian", "did you mean domain?"),
 ]
 

@@ -21,17 +21,13 @@ Run = Callable[..., SimpleNamespace]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cheap_secrets: None) -> Path:
     """A folder with an inventory, and a home of its own for the key."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("NEXUS_VAULT_KEY_FILE", raising=False)
     monkeypatch.delenv("NEXUS_VAULT_PASSPHRASE", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "VAULTS", tmp_path / "secrets")
-    # The real costs have tests of their own.
-    monkeypatch.setattr("roles.core.vault.SCRYPT", {"n": 16, "r": 1, "p": 1})
-    cheap = {"time_cost": 1, "memory_cost": 8, "parallelism": 1}
-    monkeypatch.setattr("roles.core.secret.ARGON2", cheap)
     (tmp_path / "inventories").mkdir()
     write_site(tmp_path, tls=DNS)
     return tmp_path
@@ -183,6 +179,45 @@ def test_rekey_to_a_passphrase(made: Run, monkeypatch: pytest.MonkeyPatch, home:
     assert "give a key file" in made("rekey").err
 
 
+def test_rekey_in_place_of_a_vault_of_another_name(made: Run, home: Path) -> None:
+    elsewhere = home / "secrets" / "moved.json"
+    (home / "secrets" / "home.vault.json").rename(elsewhere)
+    named = ("--inventory", "inventories/home.py", "--vault", str(elsewhere))
+    assert made(*named, "rekey").code == 0
+    assert made(*named, "show", "cf").out == f"{TOKEN}\n"
+    assert list(key_file(home).parent.iterdir()) == [key_file(home)]
+
+
+def test_rekey_is_under_one_key(made: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        made("rekey", "new.key", "--passphrase", stdin="correct horse battery")
+    assert "not allowed with" in capsys.readouterr().err
+    assert made("show", "cf").out == f"{TOKEN}\n"
+
+
+@pytest.mark.parametrize("verb", [("set", "cf"), ("rekey", "--passphrase")])
+def test_a_value_that_is_no_text_is_not_shown(made: Run, verb: tuple[str, ...]) -> None:
+    refused = made(*verb, stdin=f"{TOKEN}\udcff")
+    assert refused.code == 1 and "base64" in refused.err
+    assert TOKEN not in refused.err
+    assert made("show", "cf").out == f"{TOKEN}\n"
+
+
+def test_an_empty_passphrase_makes_no_vault(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUS_VAULT_PASSPHRASE", "")
+    assert "set it or unset it" in run("init").err
+    assert not key_file(home).exists() and not (home / "secrets").exists()
+
+
+def test_a_folder_that_cannot_be_written(run: Run, home: Path) -> None:
+    (home / "secrets").write_text("a file where the folder should be")
+    refused = run("init")
+    assert refused.code == 1 and "home.vault.json cannot be written" in refused.err
+    assert len(refused.err.splitlines()) == 1
+
+
 def test_import_takes_what_the_site_uses(made: Run, home: Path) -> None:
     (home / ".env").write_text(
         f"TZ=Europe/Berlin\nPOSTGRES_PASSWORD='{TOKEN}1'\nOLD_TOKEN={TOKEN}2\nEMPTY=\n"
@@ -219,6 +254,7 @@ def test_import_does_not_replace_unasked(made: Run, home: Path) -> None:
         (b"A=1", ("--map", "A"), "OLD=new"),
         (b"A=1", ("--map", "A=B C"), "OLD=new"),
         (b"A=1", ("--map", "B=cf"), "no such name"),
+        (b"A=1\nB=2", ("--map", "A=cf", "--map", "B=cf"), "give it once"),
     ],
 )
 def test_import_refuses_whole(
