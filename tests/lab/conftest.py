@@ -1,22 +1,66 @@
-"""One disposable host for the session, and the site that is deployed to it."""
+"""What the lab's tests share: images, a bare host with a site, that host deployed, a legacy one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.lab.deployment import Deployment
-from tests.lab.fixtures import lab, pytest_collection_modifyitems  # noqa: F401
-from tests.lab.machine.host import disposable_host
+from tests.lab.fixtures import WAIT, lab, pytest_collection_modifyitems  # noqa: F401
+from tests.lab.images.build import publish
+from tests.lab.lab import Lab
+from tests.lab.legacy import Legacy
+from tests.lab.paths import binaries
+
+# Of the monitoring's times: 30 seconds from one reading to the next are 3, and 10 minutes are 1.
+PACE = 0.1
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With several processes (-n), the one that starts them has the lab and makes the images."""
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        return
+    stack = ExitStack()
+    config.add_cleanup(stack.close)
+    shared = stack.enter_context(Lab("tests", attach=True, wait=WAIT))
+    publish(shared.registry, shared.registry_ca, shared.cache, binaries())
+    shared.share()
+
+
+class OneForTheMonitoring(LoadFileScheduling):  # type: ignore[misc]
+    """A process for each module, but one for all of the monitoring: its host is the largest."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return "monitoring" if "/test_monitoring" in module else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneForTheMonitoring:
+    """What --dist loadfile stands for here."""
+    return OneForTheMonitoring(config, log)
 
 
 @pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def images(lab: Lab) -> Mapping[str, str]:  # noqa: F811
+    """Every image by name, pinned, in the lab's registry."""
+    return publish(lab.registry, lab.registry_ca, lab.cache, binaries())
+
+
+@pytest.fixture(scope="session")
+def fresh(
+    lab: Lab,  # noqa: F811
+    images: Mapping[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Deployment]:
     """A bare host, with a site and its vault, before the first deploy."""
-    with disposable_host() as host:
-        yield Deployment(host, Path(tmp_path_factory.mktemp("site")))
+    host = lab.start_host(lab.free_name("server"))
+    yield Deployment(host, Path(tmp_path_factory.mktemp("site")), images)
+    host.destroy()
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +69,26 @@ def deployed(fresh: Deployment) -> Deployment:
     done = fresh.run("-y")
     assert done.returncode == 0, done.stdout + done.stderr
     return fresh
+
+
+@pytest.fixture(scope="session")
+def monitored(
+    lab: Lab,  # noqa: F811
+    images: Mapping[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Deployment]:
+    """A host with the monitoring, whose times are shortened: what takes minutes takes seconds."""
+    host = lab.start_host(lab.free_name("monitored"))
+    deployment = Deployment(host, Path(tmp_path_factory.mktemp("monitored")), images)
+    deployment.site["monitoring"] = {"pace": PACE}
+    deployment.apply()
+    yield deployment
+    host.destroy()
+
+
+@pytest.fixture(scope="session")
+def legacy(lab: Lab) -> Iterator[Legacy]:  # noqa: F811
+    """The old NEXUS as the report found it; nothing is ever deployed to it."""
+    legacy = Legacy.boot(lab)
+    yield legacy
+    legacy.host.destroy()

@@ -8,13 +8,13 @@ import pytest
 
 from tests.lab.lab import Lab
 
-_WAIT = 600.0
+WAIT = 600.0
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """One lab for the session; waits for the lab of another session to end."""
-    with Lab("pytest", wait=_WAIT) as lab:
+    """One lab for the session: the one that is up to stay, or its own after another's end."""
+    with Lab("pytest", attach=True, wait=WAIT) as lab:
         yield lab
 
 

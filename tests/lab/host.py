@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import signal
@@ -175,7 +176,10 @@ class Host:
         while self.layout.root.is_mount():
             run(["umount", str(self.layout.root)])
         _remove_nspawn_remains(self.layout.machine)
-        shutil.rmtree(self.layout.directory)
+        while self.layout.directory.exists():
+            # Files go by themselves while the last processes end.
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.layout.directory)
 
     def console(self) -> str:
         """What the host has printed while booting."""
@@ -208,7 +212,7 @@ class Host:
     def _enter(self) -> list[str]:
         init = self._init()
         if init is None:
-            raise LabError(f"{self.name} does not run")
+            raise LabError(f"{self.name} does not run: {self.console()[-500:]}")
         return ["nsenter", "--all", f"--target={init.pid}", "env", "-i", *_ENVIRONMENT]
 
     def _ssh_answers(self) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import fcntl
+import itertools
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,8 @@ from tests.lab.record import Record
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _RESERVED = {"neighbour", "attacker"}
 _PARALLEL = 10
+# In the environment of programs whose parent has the lab.
+SHARED = "NEXUS_LAB_SHARED"
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,23 @@ class Lab:
 
     Entering takes the machine's one lab (waiting at most `wait` seconds for another run to end)
     and removes what a killed run left. Leaving removes everything but the caches, also on SIGTERM,
-    SIGHUP and at exit; with `persist` it stays up, for `attach` or `python -m tests.lab down`.
+    SIGHUP and at exit; with `persist` it stays up until `python -m tests.lab down`. With `attach`
+    a lab that is up to stay, or the one of the program that started this one and said so with
+    `share`, is used, and leaving removes only the hosts started here.
     Raises LabError when another lab is up, CommandError when a step of building it fails.
     """
 
-    def __init__(self, run_id: str = "default", *, persist: bool = False, wait: float = 0) -> None:
+    def __init__(
+        self,
+        run_id: str = "default",
+        *,
+        persist: bool = False,
+        attach: bool = False,
+        wait: float = 0,
+    ) -> None:
         self.run_id = run_id
         self.persist = persist
+        self.attach = attach
         self.neighbour = network.NEIGHBOUR_NAMESPACE
         self.attacker = network.ATTACKER_NAMESPACE
         self.registry = registry.ADDRESS
@@ -98,6 +113,9 @@ class Lab:
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
             raise LabError("the lab needs root")
+        if self.attach and (SHARED in os.environ or remains.is_up_to_stay()):
+            return self
+        self.attach = False
         self._lock.take(self.run_id)
         try:
             self._enter()
@@ -117,12 +135,13 @@ class Lab:
         else:
             self.close()
 
+    def share(self) -> None:
+        """Let the programs that this one starts join."""
+        os.environ[SHARED] = self.run_id
+
     def _enter(self) -> None:
-        record = Record.load()
-        if record is not None and record.persist and remains.is_up():
-            raise LabError(
-                f"the lab {record.run_id!r} is up to stay: python -m tests.lab down removes it"
-            )
+        if remains.is_up_to_stay():
+            raise LabError("a lab is up to stay: python -m tests.lab down removes it")
         self._refuse_foreign()
         remains.remove(self.places.state)
         self._owner = os.getpid()
@@ -168,6 +187,12 @@ class Lab:
 
     def close(self) -> None:
         """Remove everything but the caches. Calling it again does nothing."""
+        if self.attach:
+            for host in self.hosts.values():
+                if host.layout.directory.exists():
+                    host.destroy()
+            self.hosts.clear()
+            return
         if self._owner != os.getpid():
             self._lock.release()
             return
@@ -192,7 +217,7 @@ class Lab:
             raise LabError(f"{name!r} cannot name a host")
         bases = self.bases
         lowers = bases.lowers(base)
-        with self._numbers:
+        with self._numbers, self._numbers_of_all_processes():
             layout = HostLayout(self.places.hosts / name, name, self._free_number(), lowers)
             if layout.directory.exists():
                 raise LabError(f"the host {name!r} exists already")
@@ -204,6 +229,25 @@ class Lab:
         host.prepare(lambda new: identity.write(new, login_key, self.registry, self.registry_ca))
         self.hosts[name] = host
         return host
+
+    def free_name(self, stem: str) -> str:
+        """A name for a host that nobody else of this lab gets: the stem, or one with a number."""
+        taken = self.places.state / "names"
+        taken.mkdir(mode=0o755, parents=True, exist_ok=True)
+        numbered = (f"{stem}-{number}" for number in itertools.count(2))
+        for name in itertools.chain((stem,), numbered):
+            with contextlib.suppress(FileExistsError):
+                if not (self.places.hosts / name).exists():
+                    (taken / name).touch(exist_ok=False)
+                    return name
+        raise AssertionError
+
+    @contextlib.contextmanager
+    def _numbers_of_all_processes(self) -> Iterator[None]:
+        self.places.hosts.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with (self.places.state / "numbers.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _free_number(self) -> int:
         taken = {

@@ -16,6 +16,12 @@ need sysctl procps
 need ping iputils-ping
 need curl curl
 need docker-registry docker-registry
+need chromium chromium
+need chromedriver chromium-driver
+need certutil libnss3-tools
+need gpg gnupg
+need wireguard-go wireguard-go
+need wg wireguard-tools
 [ -n "$missing" ] || exit 0
 
 # Debian starts a registry of its own on every address; the lab starts one where it needs it.

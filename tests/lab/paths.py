@@ -25,6 +25,12 @@ def state_dir() -> Path:
     return _directory("state", Path("/var/lib/nexus-lab/lab"))
 
 
+def binaries() -> Path | None:
+    """The folder with real programs that take the place of doubles, if one is given."""
+    chosen = os.environ.get("LAB_BIN_DIR")
+    return Path(chosen).resolve() if chosen else None
+
+
 def _directory(kind: str, default: Path) -> Path:
     chosen = os.environ.get("NEXUS_LAB_DIR")
     path = Path(chosen).resolve() / kind if chosen else default

@@ -19,6 +19,16 @@ def is_up() -> bool:
     return (Path("/sys/class/net") / network.LAN.bridge).exists()
 
 
+def is_up_to_stay() -> bool:
+    """Whether a lab is up that was started to outlive the program that started it."""
+    record = Record.load()
+    if record is None or not record.persist or not is_up():
+        return False
+    # One whose package cache or registry has died is no lab any more, and the next run removes it.
+    services = list(record.state.glob("*.pid"))
+    return bool(services) and all(Process.load(pid_file) for pid_file in services)
+
+
 def host_namespaces(state: Path) -> set[str]:
     """The namespaces of the hosts that a run has left, as `remove` would remove them."""
     return {

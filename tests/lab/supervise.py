@@ -38,6 +38,7 @@ def main(directory: Path) -> int:
     while True:
         machine = _boot(layout)
         status = machine.wait()
+        print(f"systemd-nspawn ended with {status}", flush=True)
         if status != _REBOOT:
             return status
 
@@ -71,6 +72,7 @@ def _nspawn(layout: HostLayout) -> list[str]:
         "--system-call-filter=add_key keyctl bpf",
         "--resolv-conf=off",
         "--timezone=off",
+        "--bind=/dev/net/tun",
         "--link-journal=no",
         *binds,
         "--boot",

@@ -14,8 +14,9 @@ from tests.lab import forwarding
 from tests.lab.command import LabError, run
 from tests.lab.lab import Lab, Places
 from tests.lab.paths import module_environment
+from tests.lab.process import Process
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.own_lab]
 
 _RUN = """
 import time
@@ -103,3 +104,23 @@ def test_what_others_made_is_left_alone_whatever_its_name() -> None:
     finally:
         beside.rmdir()
         run(["ip", "netns", "del", "nxlab-h1"])
+
+
+def test_a_lab_that_stays_is_joined_while_it_lives(running: subprocess.Popen[str]) -> None:
+    running.kill()
+    running.wait()
+    with Lab("stays", persist=True):
+        pass
+    try:
+        with Lab("guest", attach=True) as guest:
+            assert guest.start_host(guest.free_name("h1")).ssh("hostname").stdout == "h1\n"
+        assert not list(Places.default().hosts.glob("*"))
+        with pytest.raises(LabError, match="up to stay"), Lab("other"):
+            pass
+        pid_file = Places.default().state / "aptcache.pid"
+        service = Process.load(pid_file)
+        assert service is not None
+        service.kill()
+    finally:
+        with Lab("heir", attach=True) as heir:
+            assert not heir.attach

@@ -1,6 +1,6 @@
 """Container images without a container engine: built here, pushed to the lab's registry.
 
-One base layer is shared by all; each image adds one thin layer. The same inputs give the same
+Images share a base layer or two; each adds one thin layer of its own. The same inputs give the same
 digests. Real programs where Debian or the package index has them, doubles of the wire contract
 where not (authelia, jellyfin, homepage).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,21 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def publish(
-    registry: str, ca_file: Path | None, cache: Path, bin_dir: Path | None = None
+    registry: str,
+    ca_file: Path | None,
+    cache: Path,
+    bin_dir: Path | None = None,
+    recipes: Sequence[Recipe] = (),
 ) -> dict[str, str]:
     """Build what the cache lacks, push what the registry lacks; image name -> pinned reference.
 
     `registry` is an address such as https://10.77.0.1:5000 whose certificate `ca_file` vouches
-    for. Needs root and mmdebstrap when the base layer is not in `cache` yet. Raises RegistryError,
-    and subprocess.CalledProcessError when a tool fails.
+    for; `recipes` take the place of the stack's own. Needs root and mmdebstrap when the base layer
+    is not in `cache` yet. Raises RegistryError, and subprocess.CalledProcessError when a tool
+    fails.
     """
     connection = Registry(registry, ca_file)
-    built = _build_all(cache, bin_dir)
+    built = _build_all(cache, recipes or all_recipes(bin_dir))
     try:
         base: str | None = None
         for name, result in built.items():
@@ -54,7 +60,7 @@ def references(
     cache: Path, bin_dir: Path | None = None, host: str = DEFAULT_HOST
 ) -> dict[str, str]:
     """Image name -> pinned reference, built if the cache lacks them, without asking a registry."""
-    built = _build_all(cache, bin_dir)
+    built = _build_all(cache, all_recipes(bin_dir))
     return {name: f"{host}/{name}@{result['digest']}" for name, result in built.items()}
 
 
@@ -62,11 +68,11 @@ def _store(cache: Path) -> Store:
     return Store(cache / "images")
 
 
-def _build_all(cache: Path, bin_dir: Path | None) -> dict[str, dict[str, Any]]:
+def _build_all(cache: Path, recipes: Sequence[Recipe]) -> dict[str, dict[str, Any]]:
     store = _store(cache)
     with store.locked():
-        base = base_layer(store)
-        return {recipe.name: _build(store, base, recipe) for recipe in all_recipes(bin_dir)}
+        bases = {base.name: base_layer(store, base) for base in {r.base: None for r in recipes}}
+        return {recipe.name: _build(store, bases[recipe.base.name], recipe) for recipe in recipes}
 
 
 def _build(store: Store, base: Layer, recipe: Recipe) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The layer that all images share: a small Debian with the programs and interpreters they need."""
+"""The layers that images share: small Debians with the programs and interpreters they need."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -14,21 +15,79 @@ from tests.lab.images.layer import Layer, copy_tree, write_layer
 from tests.lab.images.store import Store, recipe_hash
 
 SUITE = "trixie"
-PACKAGES = (
-    "busybox",
-    "ca-certificates",
-    "curl",
-    "haproxy",
-    "postgresql-17",
-    "python3",
-    "python3-argon2",
-    "python3-cryptography",
-    "python3-psycopg",
-    "python3-yaml",
-    "tzdata",
-    "valkey-server",
-    "valkey-tools",
-    "wget",
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A shared layer. `components` are those of the archive beside main.
+
+    `setuid`: its programs keep that bit, as those of most images do.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    components: tuple[str, ...] = ()
+    setuid: bool = False
+
+
+COMMON = Base(
+    "base",
+    (
+        "busybox",
+        "ca-certificates",
+        "catatonit",
+        "curl",
+        "haproxy",
+        "postgresql-17",
+        "python3",
+        "python3-argon2",
+        "python3-cryptography",
+        "python3-psycopg",
+        "python3-yaml",
+        "tzdata",
+        "valkey-server",
+        "valkey-tools",
+        "wget",
+    ),
+)
+# Qt and SABnzbd's libraries are as large as all the rest, so the others do without.
+DOWNLOADERS = Base(
+    "downloaders",
+    (
+        "busybox",
+        "ca-certificates",
+        "catatonit",
+        "curl",
+        "iproute2",
+        "nftables",
+        "python3",
+        "qbittorrent-nox",
+        "sabnzbdplus",
+        "tzdata",
+        "wget",
+        "wireguard-go",
+        "wireguard-tools",
+    ),
+    ("contrib", "non-free"),
+)
+# Go programs of many megabytes each.
+MONITORS = Base(
+    "monitors",
+    (
+        "busybox",
+        "ca-certificates",
+        "prometheus",
+        "prometheus-alertmanager",
+        "prometheus-blackbox-exporter",
+        "prometheus-node-exporter",
+        "python3",
+        "python3-systemd",
+        "python3-yaml",
+        "prometheus-postgres-exporter",
+        "prometheus-redis-exporter",
+        "tzdata",
+        "wget",
+    ),
 )
 # Upstream's numbers, which the documentation of the images promises and Debian's differ from.
 ACCOUNTS = {"postgres": (70, 70), "haproxy": (99, 99), "valkey": (999, 1000)}
@@ -57,15 +116,21 @@ PREPARE = (
 )
 
 
-def base_layer(store: Store) -> Layer:
-    """The shared layer, built with mmdebstrap (as root) if the store has none of this recipe."""
-    recipe = recipe_hash("base", 2, SUITE, PACKAGES, ACCOUNTS, DROPPED.pattern, PREPARE)
+def base_layer(store: Store, base: Base) -> Layer:
+    """A shared layer, built with mmdebstrap (as root) if the store has none of this recipe."""
+    kept = ("setuid",) if base.setuid else ()
+    recipe = recipe_hash(
+        *(base.name, 2, SUITE, base.packages, ACCOUNTS, DROPPED.pattern, PREPARE),
+        *(*base.components, *kept),
+    )
     if found := store.result(recipe):
         return Layer(found["digest"], found["size"], found["diff_id"])
     tree = store.scratch(".tar")
     started = int(time.time())
-    _bootstrap(tree)
-    layer = store.write(lambda sink: _pack(tree, sink, started), lambda made: made.digest)
+    _bootstrap(tree, base)
+    layer = store.write(
+        lambda sink: _pack(tree, sink, started, base.setuid), lambda made: made.digest
+    )
     tree.unlink()
     store.remember(
         recipe,
@@ -79,12 +144,13 @@ def base_layer(store: Store) -> Layer:
     return layer
 
 
-def _bootstrap(tree: Path) -> None:
+def _bootstrap(tree: Path, base: Base) -> None:
     command = [
         "mmdebstrap",
         "--quiet",
         "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--components={','.join(('main', *base.components))}",
+        f"--include={','.join(base.packages)}",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         f"--essential-hook={PREPARE}",
@@ -95,10 +161,17 @@ def _bootstrap(tree: Path) -> None:
     subprocess.run(command, check=True)
 
 
-def _pack(tree: Path, sink: IO[bytes], started: int) -> Layer:
+def _pack(tree: Path, sink: IO[bytes], started: int, setuid: bool = False) -> Layer:
+    # Nothing in a container that drops every capability gains from set-user-id.
+    modes = 0o7777 if setuid else 0o1777
+
+    def rewrite(member: tarfile.TarInfo, content: IO[bytes] | None) -> bytes | None:
+        member.mode &= modes
+        return _rewrite(member, content)
+
     def fill(archive: tarfile.TarFile) -> None:
         with tarfile.open(tree) as source:
-            copy_tree(source, archive, _rewrite, lambda name: bool(DROPPED.match(name)), started)
+            copy_tree(source, archive, rewrite, lambda name: bool(DROPPED.match(name)), started)
 
     return write_layer(sink, fill)
 

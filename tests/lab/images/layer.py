@@ -126,8 +126,6 @@ def copy_tree(
         member.mtime = int(member.mtime)
         member.pax_headers = {}
         member.uname = member.gname = ""
-        # Nothing in a container that drops every capability gains from set-user-id.
-        member.mode &= 0o1777
         content = source.extractfile(member) if member.isreg() else None
         replaced = rewrite(member, content)
         if replaced is not None:

@@ -11,6 +11,9 @@ from .authelia_config import Config, ConfigError, config_path, load, process_env
 from .authelia_store import Postgres, StorageError, Totp, new_totp_secret
 from .authelia_users import hash_password
 
+KINDS = {"user": "Username", "ip": "IP"}
+REASON = "Exceeding Maximum Retries"
+
 Server = Callable[[Config], int]
 
 
@@ -139,7 +142,8 @@ def _delete(options: argparse.Namespace) -> int:
     _, storage = _storage(options)
     if not storage.delete_totp(options.user):
         raise StorageError(
-            f"failed to delete TOTP configuration for user '{options.user}': no TOTP configuration"
+            f"failed to delete TOTP configuration for user '{options.user}': no TOTP "
+            "configuration for user"
         )
     print(f"Successfully deleted TOTP configuration for user '{options.user}'")
     return 0
@@ -147,17 +151,32 @@ def _delete(options: argparse.Namespace) -> int:
 
 def _list_bans(options: argparse.Namespace) -> int:
     _, storage = _storage(options)
-    for value, expires in storage.bans(options.kind):
-        print(f"{value}\t{expires:%Y-%m-%d %H:%M:%S}\tregulation\tExceeding Maximum Retries")
+    bans = storage.bans(options.kind)
+    if not bans:
+        print("No results.")
+        return 0
+    rows = [
+        (str(number), value, f"{expires:%Y-%m-%d %H:%M:%S}", "regulation", REASON)
+        for number, value, expires in bans
+    ]
+    _print_table(("ID", KINDS[options.kind], "Expires", "Source", "Reason"), rows)
     return 0
 
 
 def _revoke(options: argparse.Namespace) -> int:
+    """As upstream, a value that nobody banned is no mistake: the table stays empty."""
     _, storage = _storage(options)
-    if not storage.revoke(options.kind, options.value):
-        raise StorageError(f"no active ban of the {options.kind} '{options.value}'")
-    print(f"Successfully revoked the ban of the {options.kind} '{options.value}'")
+    revoked = storage.revoke(options.kind, options.value)
+    rows = [(str(number), options.value, "SUCCESS", "N/A") for number in revoked]
+    _print_table(("ID", KINDS[options.kind], "Result", "Information"), rows)
     return 0
+
+
+def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(" ".join(cells).rstrip())
 
 
 def _check_key(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from . import authelia_openid
 from .authelia_rules import AccessControl, parse_access_control
 
+# The doubles' Python has the C library too; a test reads this file some ninety times.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SECRETS = (
     "authentication_backend.ldap.password",
     "authentication_backend.ldap.tls.certificate_chain",
@@ -171,6 +174,17 @@ COOKIE_KEYS = frozenset(
         "remember_me",
     ]
 )
+STRATEGY_KEYS = frozenset(["name", "schemes", "scheme_basic_cache_lifespan"])
+STRATEGIES = (
+    "CookieSession",
+    "HeaderAuthorization",
+    "HeaderProxyAuthorization",
+    "HeaderAuthRequestProxyAuthorization",
+    "HeaderLegacy",
+)
+SCHEMES = ("basic", "bearer")
+# Of an endpoint that names none.
+DEFAULT = ({"name": "HeaderAuthorization"}, {"name": "CookieSession"})
 _UNITS = {
     "ms": 0.001,
     "s": 1,
@@ -181,7 +195,11 @@ _UNITS = {
     "M": 2629800,
     "y": 31557600,
 }
-_SECRET_CALL = re.compile(r"""\{\{-?\s*(secret|fileContent|env)\s+["']([^"']+)["']\s*-?\}\}""")
+_SECRET_CALL = re.compile(
+    r"""\{\{-?\s*(secret|fileContent|env)\s+["']([^"']+)["']"""
+    # Of several lines each is moved to the right, but for the first, which is there already.
+    r"""(?:\s*\|\s*indent\s+(\d+)\s*\|\s*trim)?\s*-?\}\}"""
+)
 
 
 class ConfigError(Exception):
@@ -213,6 +231,7 @@ class Config:
     document: Mapping[str, Any]
     cookies: tuple[Cookie, ...]
     access_control: AccessControl
+    header_schemes: frozenset[str]
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value under a dotted key."""
@@ -240,7 +259,7 @@ def load(path: Path, environment: Mapping[str, str]) -> Config:
     if environment.get("X_AUTHELIA_CONFIG_FILTERS"):
         text = _filtered(text, environment)
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=LOADER)  # noqa: S506 - a safe one
     except yaml.YAMLError as error:
         raise ConfigError([f"failed to parse YAML of {path}: {error}"]) from error
     if not isinstance(document, dict):
@@ -252,9 +271,13 @@ def load(path: Path, environment: Mapping[str, str]) -> Config:
     errors += wrong
     control, wrong = _access_control(document)
     errors += wrong
+    strategies = _get(document, "server.endpoints.authz.forward-auth.authn_strategies", DEFAULT)
+    errors += _strategy_errors(strategies)
+    if providers := _get(document, "identity_providers"):
+        errors += authelia_openid.errors(providers)
     if errors or control is None:
         raise ConfigError(errors)
-    return Config(document, cookies, control)
+    return Config(document, cookies, control, _header_schemes(strategies))
 
 
 def _filtered(text: str, environment: Mapping[str, str]) -> str:
@@ -263,7 +286,8 @@ def _filtered(text: str, environment: Mapping[str, str]) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] == "env":
             return environment.get(match[2], "")
-        return Path(match[2]).read_text().rstrip("\n")
+        text = Path(match[2]).read_text().rstrip("\n")
+        return text.replace("\n", f"\n{' ' * int(match[3])}") if match[3] else text
 
     replaced = _SECRET_CALL.sub(value, text)
     if "{{" in replaced:
@@ -382,6 +406,50 @@ def _required(document: Mapping[str, Any]) -> list[str]:
     return [message for wrong, message in checks if wrong]
 
 
+def _strategy_errors(strategies: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    place = "server: endpoints: authz: forward-auth: authn_strategies"
+    names = [str(strategy.get("name") or "") for strategy in strategies]
+    for number, (name, strategy) in enumerate(zip(names, strategies, strict=True), 1):
+        for key in sorted(set(strategy) - STRATEGY_KEYS):
+            path = "server.endpoints.authz.forward-auth.authn_strategies[]"
+            yield f"configuration key not expected: {path}.{key}"
+        schemes = strategy.get("schemes") or ()
+        if not name:
+            yield f"{place}: strategy #{number}: option 'name' must be configured"
+        elif name not in STRATEGIES:
+            listed = ", ".join(f"'{known}'" for known in STRATEGIES[:-1])
+            yield (
+                f"{place}: option 'name' must be one of {listed}, or '{STRATEGIES[-1]}' but it's "
+                f"configured as '{name}'"
+            )
+        elif name in names[: number - 1]:
+            yield f"{place}: duplicate strategy name detected with name '{name}'"
+        elif name not in ("CookieSession", "HeaderAuthorization"):
+            yield f"this double does not know the strategy {name}"
+        elif schemes and name == "CookieSession":
+            yield (
+                f"{place}: strategy #{number} ({name}): option 'schemes' is not valid for the "
+                "strategy"
+            )
+        elif wrong := [scheme for scheme in schemes if scheme.lower() not in SCHEMES]:
+            yield (
+                f"{place}: strategy #{number} ({name}): option 'schemes' must only include the "
+                f"values 'basic' or 'bearer' but has '{wrong[0]}'"
+            )
+    if "CookieSession" not in names:
+        yield "this double needs the strategy CookieSession"
+
+
+def _header_schemes(strategies: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """What the Authorization header may hold; with nothing it is not even read."""
+    return frozenset(
+        scheme.lower()
+        for strategy in strategies
+        if strategy["name"] == "HeaderAuthorization"
+        for scheme in strategy.get("schemes") or ("basic",)
+    )
+
+
 def _cookies(document: Mapping[str, Any]) -> tuple[tuple[Cookie, ...], list[str]]:
     session = _get(document, "session", {})
     errors: list[str] = []
@@ -427,8 +495,7 @@ def _cookie_errors(number: int, item: Mapping[str, Any]) -> Iterator[str]:
 
 
 def in_domain(host: str, domain: str) -> bool:
-    """Whether `host` is the cookie domain or below it."""
-    host, domain = host.lower(), domain.lower()
+    """Whether `host` is the cookie domain or below it; as upstream, letter case counts."""
     return bool(domain) and (host == domain or host.endswith(f".{domain.lstrip('.')}"))
 
 

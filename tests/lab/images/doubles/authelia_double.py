@@ -1,15 +1,18 @@
 """A lab double of Authelia 4.39: its configuration file, command line and wire contract.
 
-It speaks ForwardAuth, passwords and one-time passwords. It is no Authelia: no OpenID Connect, no
-WebAuthn, no LDAP, no mail, and nobody audited it.
+It speaks ForwardAuth, passwords, one-time passwords and a little OpenID Connect. It is no Authelia:
+no WebAuthn, no LDAP, no mail, and nobody audited it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
+import asyncio
 import collections
 import html
+import ipaddress
+import posixpath
+import re
+import signal
 import sys
 import threading
 import time
@@ -19,12 +22,13 @@ from datetime import datetime
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from . import authelia_commands, authelia_portal
+from . import authelia_basic, authelia_commands, authelia_openid, authelia_portal
 from .authelia_config import Config, ConfigError, Cookie, in_domain, seconds
 from .authelia_log import Log
-from .authelia_rules import METHOD, Level, Subject, Target, Verdict, parse_target, verdict
+from .authelia_rules import METHOD, Level, Subject, Verdict, verdict
 from .authelia_store import (
     Attempt,
     Postgres,
@@ -36,6 +40,7 @@ from .authelia_store import (
     after,
     utc_now,
 )
+from .authelia_target import Target, parse_target
 from .authelia_users import User, Users, UsersError, check_password, totp_code
 from .http import Request, Response, as_json, as_text, plain_address, serve
 
@@ -47,19 +52,34 @@ RETRY = "Authentication failed, please retry later."
 OPERATION_FAILED = "Operation failed."
 FORWARD_AUTH = "/api/authz/forward-auth"
 BASIC = 'Basic realm="Authorization Required"'
-PAGE_HEADERS = [
+# What upstream sends with everything but its answers that only name a status.
+SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "strict-origin-when-cross-origin"),
-    ("Permissions-Policy", "accelerometer=(), camera=(), geolocation=(), microphone=(), usb=()"),
+    (
+        "Permissions-Policy",
+        "accelerometer=(), autoplay=(), camera=(), display-capture=(), geolocation=(), "
+        "gyroscope=(), keyboard-map=(), magnetometer=(), microphone=(), midi=(), payment=(), "
+        "picture-in-picture=(), screen-wake-lock=(), sync-xhr=(), xr-spatial-tracking=(), "
+        "interest-cohort=()",
+    ),
+    ("X-Frame-Options", "DENY"),
     ("X-DNS-Prefetch-Control", "off"),
+]
+API_HEADERS = [
+    *SECURITY_HEADERS,
+    ("Pragma", "no-cache"),
     ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'"),
 ]
 PAGE_POLICY = (
     "Content-Security-Policy",
-    "default-src 'self'; frame-src 'none'; object-src 'none'; style-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'self'",
+    "default-src 'self'; base-uri 'self'; connect-src 'self'; frame-ancestors 'none'; "
+    "frame-src 'none'; object-src 'none'; script-src 'self'; style-src 'self'",
 )
+# Folders in which an unknown path is not the portal's page.
+FOLDERS = re.compile(r"/(api|\.well-known|static|locales)(/.*)?", re.IGNORECASE)
+METHODS = ("totp", "webauthn")
 # Requests a period (seconds) for one client on the one-time password, as upstream's default.
 TOTP_BUCKETS = ((60, 30), (120, 40), (600, 50))
 
@@ -85,12 +105,18 @@ class Context:
 
 def ok(data: object = None) -> Response:
     """Upstream's success document."""
-    return as_json({"status": "OK"} if data is None else {"status": "OK", "data": data})
+    return _api({"status": "OK"} if data is None else {"status": "OK", "data": data})
 
 
 def ko(status: int, message: str) -> Response:
     """Upstream's failure document."""
-    return as_json({"status": "KO", "message": message}, status)
+    return _api({"status": "KO", "message": message}, status)
+
+
+def _api(document: object, status: int = 200) -> Response:
+    response = as_json(document, status)
+    response.headers += API_HEADERS
+    return response
 
 
 def plain_status(status: int) -> Response:
@@ -152,21 +178,44 @@ class Application:
         self._control = config.access_control
         self._totp_limit = Buckets(TOTP_BUCKETS)
         self.counters = Counters()
-        self._routes: Mapping[tuple[str, str], Callable[[Request], Response]] = {
-            ("GET", "/api/health"): lambda _: ok(),
-            ("GET", "/api/state"): self._state,
-            ("GET", "/api/configuration"): self._configuration,
-            ("POST", "/api/firstfactor"): self._first_factor,
-            ("GET", "/api/secondfactor/totp"): self._totp_information,
-            ("POST", "/api/secondfactor/totp"): self._second_factor,
-            ("GET", "/api/user/info"): self._user_information,
-            ("POST", "/api/user/info"): self._user_information,
-            ("POST", "/api/user/info/2fa_method"): self._choose_method,
-            ("POST", "/api/checks/safe-redirection"): self._safe_redirection,
-            ("POST", "/api/logout"): self._logout,
-            ("GET", "/static/js/portal.js"): lambda _: as_text(
-                authelia_portal.SCRIPT, content_type="text/javascript"
-            ),
+        self._routes: Mapping[str, Mapping[str, Callable[[Request], Response]]] = {
+            FORWARD_AUTH: {"GET": self._forward_auth, "HEAD": self._forward_auth},
+            "/": {"GET": _page, "HEAD": _page},
+            "/api/health": {"GET": lambda _: ok(), "HEAD": lambda _: ok()},
+            "/api/state": {"GET": self._state},
+            "/api/configuration": {"GET": self._configuration},
+            "/api/firstfactor": {"POST": self._first_factor},
+            "/api/secondfactor/totp": {"GET": self._totp_information, "POST": self._second_factor},
+            "/api/user/info": {"GET": self._user_information, "POST": self._user_information},
+            "/api/user/info/2fa_method": {"POST": self._choose_method},
+            "/api/checks/safe-redirection": {"POST": self._safe_redirection},
+            "/api/logout": {"POST": self._logout},
+            "/static/js/portal.js": {
+                "GET": lambda _: as_text(authelia_portal.SCRIPT, content_type="text/javascript")
+            },
+            **self._openid_routes(),
+        }
+
+    def _openid_routes(self) -> dict[str, Mapping[str, Callable[[Request], Response]]]:
+        document = self._config.get("identity_providers.oidc")
+        if not document:
+            return {}
+        provider = authelia_openid.Provider(document)
+
+        def authorize(request: Request) -> Response:
+            context = self._portal_context(request, "Authorization Request", plain_status(400))
+            self._touch(context)
+            needed = Level[provider.level(request.query.get("client_id", "")).upper()]
+            if context.session.level >= needed:
+                return provider.authorize(request, context.session)
+            return self._redirect(context, parse_target(_own_url(request), request.method))
+
+        return {
+            authelia_openid.WELL_KNOWN: {"GET": provider.discovery},
+            authelia_openid.KEYS: {"GET": provider.keys},
+            authelia_openid.AUTHORIZATION: {"GET": authorize},
+            authelia_openid.TOKEN: {"POST": provider.token},
+            authelia_openid.USERINFO: {"GET": provider.userinfo},
         }
 
     def handle(self, request: Request) -> Response:
@@ -182,23 +231,18 @@ class Application:
         return response
 
     def _route(self, request: Request) -> Response:
-        path = request.path
-        method = "GET" if request.method == "HEAD" else request.method
-        if path == FORWARD_AUTH:
-            # A proxy may send any method; the one that counts is in a header.
-            response = self._forward_auth(request)
-            self.counters.add("authelia_authz", code=response.status)
+        path = posixpath.normpath(request.path).replace("//", "/")
+        methods = self._routes.get(path)
+        if methods is None:
+            return plain_status(404) if FOLDERS.fullmatch(path) else _page(request)
+        if handler := methods.get(request.method):
+            response = handler(request)
+            if path == FORWARD_AUTH:
+                self.counters.add("authelia_authz", code=response.status)
             return response
-        if handler := self._routes.get((method, path)):
-            return handler(request)
-        if path.startswith(("/api", "/static")):
-            known = any(path == known for _, known in self._routes)
-            return plain_status(405 if known else 404)
-        if method != "GET":
-            return plain_status(405)
-        page = as_text(authelia_portal.PAGE, content_type="text/html")
-        page.headers = [*PAGE_HEADERS, PAGE_POLICY]
-        return page
+        response = as_text("") if request.method == "OPTIONS" else plain_status(405)
+        response.headers.append(("Allow", ", ".join(sorted([*methods, "OPTIONS"]))))
+        return response
 
     # Forward authorization
 
@@ -209,19 +253,33 @@ class Application:
             message = "Error getting Target URL and Request Method"
             self._say("error", message, request, error=error)
             return plain_status(400)
-        cookie = self._cookie_of(target.domain)
-        if not target.secure or cookie is None:
+        if not target.secure:
             message = (
-                "Target URL does not appear to have a relevant session cookies configuration"
-                if target.secure
-                else f"Target URL '{target.url}' has an insecure scheme '{target.scheme}', only "
-                "the 'https' and 'wss' schemes are supported so session cookies can be "
-                "transmitted securely"
+                f"Target URL '{target.url}' has an insecure scheme '{target.scheme}', only the "
+                "'https' and 'wss' schemes are supported so session cookies can be transmitted "
+                "securely"
             )
-            self._say("error", message, request, target_url=target.url)
+            self._say("error", message, request)
             return plain_status(400)
-        if request.header("authorization").lower().startswith("basic "):
-            return self._authorize_basic(request, target)
+        cookie = self._cookie_of(target.domain)
+        if cookie is None:
+            message = "Target URL does not appear to have a relevant session cookies configuration"
+            reason = _no_cookie_for(target.url)
+            self._say("error", message, request, error=reason, target_url=target.url)
+            return plain_status(400)
+        text = request.header("authorization") if self._config.header_schemes else ""
+        try:
+            given = authelia_basic.credentials(text)
+        except authelia_basic.HeaderError as error:
+            reason = f"failed to parse content of Authorization header: {error}"
+            return self._authorize_header(request, target, None, reason)
+        if given:
+            user, reason = self._authenticate_header(request, *given, target)
+            if user:
+                reason = ""
+            else:
+                reason = f"failed to validate Authorization header with basic scheme: {reason}"
+            return self._authorize_header(request, target, user, reason)
         context = self._context(request, cookie)
         self._touch(context)
         return self._decide(context, target)
@@ -231,27 +289,36 @@ class Application:
         method = request.header("x-forwarded-method")
         if not host:
             raise ValueError("failed to get target URL: missing host value")
-        if not method or not METHOD.fullmatch(method):
-            raise ValueError("header 'X-Forwarded-Method' is empty or has invalid characters")
         uri = request.header("x-forwarded-uri")
-        return parse_target(f"{scheme or 'http'}://{host}{uri}", method)
+        try:
+            target = parse_target(f"{scheme or 'http'}://{host}{uri}", method)
+        except ValueError as error:
+            prefix = "failed to get target URL: failed to parse forwarded headers"
+            raise ValueError(f"{prefix}: {error}") from error
+        if not method:
+            raise ValueError("header 'X-Forwarded-Method' is empty")
+        if not METHOD.fullmatch(method):
+            name = "header 'X-Forwarded-Method'"
+            raise ValueError(f"{name} with value '{method}' has invalid characters")
+        return target
 
     def _decide(self, context: Context, target: Target) -> Response:
         session = context.session
         subject = Subject(session.username, session.groups, context.address)
         has_subjects, required = self._control.required(subject, target)
         found = verdict(Level(session.level), required, has_subjects)
-        if found is Verdict.AUTHORIZED:
-            response = _identified(session)
-        elif found is Verdict.FORBIDDEN:
-            name = session.username or ANONYMOUS
-            message = f"Access to '{target.url}' is forbidden to user '{name}'"
-            self._say("info", message, context.request)
-            response = plain_status(403)
-        else:
+        if found is Verdict.UNAUTHORIZED:
             response = self._redirect(context, target)
-        self._keep(context, response)
-        return response
+            self._keep(context, response)
+            return response
+        if found is Verdict.FORBIDDEN:
+            return self._forbidden(context.request, target, session.username)
+        return _identified(session)
+
+    def _forbidden(self, request: Request, target: Target, name: str) -> Response:
+        message = f"Access to '{target.url}' is forbidden to user '{name or ANONYMOUS}'"
+        self._say("info", message, request)
+        return plain_status(403)
 
     def _redirect(self, context: Context, target: Target) -> Response:
         base = urlsplit(context.cookie.authelia_url)
@@ -266,103 +333,141 @@ class Application:
             context.request,
         )
         anchor = f'<a href="{html.escape(location)}">{status} {HTTPStatus(status).phrase}</a>'
-        response = as_text(anchor, status, "text/html")
-        response.headers.append(("Location", location))
+        response = as_text("" if target.method == "HEAD" else anchor, status, "text/html")
+        response.headers += [*SECURITY_HEADERS, ("Location", location)]
         return response
 
-    def _authorize_basic(self, request: Request, target: Target) -> Response:
+    def _authorize_header(
+        self, request: Request, target: Target, user: User | None, reason: str
+    ) -> Response:
+        """Judge a request with an Authorization header; a failed one counts as anonymous."""
         refusal = plain_status(401)
         refusal.headers.append(("WWW-Authenticate", BASIC))
-        try:
-            decoded = base64.b64decode(request.header("authorization")[6:], validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        name, groups = (user.name, user.groups) if user else ("", ())
+        has_subjects, required = self._control.required(
+            Subject(name, groups, self._address(request)), target
+        )
+        if reason and not has_subjects and required is not Level.BYPASS:
+            message = "Error occurred while attempting to authenticate a request"
+            self._say("error", message, request, error=reason)
             return refusal
-        name, _, password = decoded.partition(":")
-        user = self._authenticate(request, name, password, target.url, target.method)
-        if user is None:
-            return refusal
-        subject = Subject(user.name, user.groups, self._address(request))
-        has_subjects, required = self._control.required(subject, target)
-        found = verdict(Level.ONE_FACTOR, required, has_subjects)
-        if found is Verdict.FORBIDDEN:
-            return plain_status(403)
+        level = Level.ONE_FACTOR if user else Level.BYPASS
+        found = verdict(level, required, has_subjects)
         if found is Verdict.UNAUTHORIZED:
             return refusal
-        return _identified(_session_of(user, "", int(Level.ONE_FACTOR)))
+        if found is Verdict.FORBIDDEN:
+            return self._forbidden(request, target, name)
+        return _identified(_session_of(user, "", int(level)) if user else Session(""))
+
+    def _authenticate_header(
+        self, request: Request, name: str, password: str, target: Target
+    ) -> tuple[User | None, str]:
+        """The user of these credentials, or why there is none. Unknown names are not counted."""
+        user = self._users.find(name)
+        if user is None:
+            message = (
+                "Error occurred while attempting to get user details for user: the user was not "
+                "found indicating they were deleted, disabled, or otherwise no longer authorized "
+                "to login"
+            )
+            self._say("error", message, request, username=name)
+            return None, f"failed to retrieve user details for user {name}: user not found"
+        banned = self._banned(user.name, self._address(request))
+        if self._check_password(request, user, password, (target.url, target.method), basic=True):
+            return user, ""
+        if banned:
+            return None, (
+                f"failed to validate the credentials of user '{user.name}' parsed from the "
+                "Authorization header: user is banned"
+            )
+        return None, (
+            f"failed to validate parsed credentials of Authorization header valid for user "
+            f"'{user.name}': the username and password do not match"
+        )
 
     # Sign-in
 
     def _first_factor(self, request: Request) -> Response:
-        context = self._portal_context(request, 401, FAILED)
         try:
-            body = request.json()
-            name, password = str(body["username"]), str(body["password"])
-        except (ValueError, KeyError) as error:
+            body = _body(request)
+            name, password = _texts(body, "username", "password")
+            keep = body.get("keepMeLoggedIn")
+            if not isinstance(keep, bool | None):
+                raise ValueError("unable to parse body: keepMeLoggedIn is no truth value")
+        except ValueError as error:
             self._say("error", "Failed to parse 1FA request body", request, error=error)
             return ko(401, FAILED)
-        user = self._authenticate(request, name, password, *_referred(request))
+        user = self._users.find(name)
         if user is None:
+            self._unknown(request, name)
             return ko(401, FAILED)
+        if not self._check_password(request, user, password, _referred(request)):
+            return ko(401, FAILED)
+        failure = "Failed to get session provider during 1FA attempt"
+        context = self._portal_context(request, failure, ko(401, FAILED))
         self._sessions.destroy(context.identifier)
         context.identifier = self._sessions.fresh()
         context.session = _session_of(user, context.cookie.domain, int(Level.ONE_FACTOR))
-        context.session.keep = bool(body.get("keepMeLoggedIn")) and context.cookie.remember_me > 0
+        context.session.keep = bool(keep) and context.cookie.remember_me > 0
         response = self._after_first(
             context, str(body.get("targetURL") or ""), str(body.get("requestMethod") or "")
         )
         self._keep(context, response)
         return response
 
-    def _authenticate(
-        self, request: Request, name: str, password: str, url: str, method: str
-    ) -> User | None:
-        """The user of these credentials; failures are logged, counted and may ban."""
+    def _unknown(self, request: Request, name: str) -> None:
+        """Note a name that nobody has; it counts against the address alone."""
         address = self._address(request)
+        banned = self._storage.banned_until("ip", address) is not None
+        self._attempt(request, "", _referred(request), banned=banned)
+        if not banned:
+            self._regulate("", address)
+        for message in (
+            "Unsuccessful 1FA authentication attempt by user ''",
+            f"Error occurred getting details for user with username input '{name}' which usually "
+            "indicates they do not exist",
+        ):
+            self._say("error", message, request, error="user not found")
 
-        def attempt(who: str, successful: bool = False, banned: bool = False) -> None:
-            self.counters.add("authelia_authn", success=successful, banned=banned)
-            self._storage.log_attempt(Attempt(successful, banned, who, "1FA", address, url, method))
-
-        user = self._users.find(name)
-        if user is None:
-            banned = self._banned(None, address) is not None
-            attempt("", banned=banned)
-            if not banned:
-                self._regulate("", address)
-            self._say(
-                "error",
-                "Unsuccessful 1FA authentication attempt by user ''",
-                request,
-                error="user not found",
-            )
-            self._say(
-                "error",
-                f"Error occurred getting details for user with username input '{name}' which "
-                "usually indicates they do not exist",
-                request,
-                error="user not found",
-            )
-            return None
+    def _check_password(
+        self,
+        request: Request,
+        user: User,
+        password: str,
+        place: tuple[str, str],
+        basic: bool = False,
+    ) -> bool:
+        """Whether the user may enter; failures are logged, counted and may ban."""
+        address = self._address(request)
+        message = "Unsuccessful 1FA authentication attempt by user"
         if expires := self._banned(user.name, address):
-            attempt(user.name, banned=True)
-            self._say(
-                "error",
-                f"Unsuccessful 1FA authentication attempt by user '{user.name}' and they are "
-                f"banned until {_long_moment(expires)}",
-                request,
-            )
-            return None
+            # Upstream names the banned address here, but only for this header.
+            by_address = basic and self._storage.banned_until("ip", address)
+            name = address if by_address else user.name
+            self._attempt(request, name, place, banned=True)
+            until = _long_moment(expires)
+            self._say("error", f"{message} '{name}' and they are banned until {until}", request)
+            return False
         if not check_password(user, password):
-            attempt(user.name)
+            self._attempt(request, user.name, place)
             self._regulate(user.name, address)
-            self._say(
-                "error",
-                f"Unsuccessful 1FA authentication attempt by user '{user.name}'",
-                request,
-            )
-            return None
-        attempt(user.name, successful=True)
-        return user
+            self._say("error", f"{message} '{user.name}'", request)
+            return False
+        self._attempt(request, user.name, place, successful=True)
+        return True
+
+    def _attempt(
+        self,
+        request: Request,
+        name: str,
+        place: tuple[str, str],
+        successful: bool = False,
+        banned: bool = False,
+    ) -> None:
+        self.counters.add("authelia_authn", success=successful, banned=banned)
+        self._storage.log_attempt(
+            Attempt(successful, banned, name, "1FA", self._address(request), *place)
+        )
 
     def _after_first(self, context: Context, url: str, method: str) -> Response:
         default = context.cookie.default_redirection_url
@@ -388,17 +493,24 @@ class Application:
         context = self._known(request)
         session = context.session
         if wait := self._totp_limit.wait(context.address):
-            response = plain_status(429)
-            response.headers.append(("Retry-After", str(wait)))
+            self._say("warn", "Rate Limit Exceeded", request, delay=wait)
+            response = ko(429, HTTPStatus(429).phrase)
+            response.headers.append(("Retry-After", formatdate(time.time() + wait, usegmt=True)))
             return response
-        try:
-            body = request.json()
-            token = str(body["token"])
-        except (ValueError, KeyError):
-            return ko(403, RETRY)
         place = f"Error occurred validating a TOTP authentication for user '{session.username}'"
+        try:
+            body = _body(request)
+            (token,) = _texts(body, "token")
+        except ValueError as error:
+            message = f"{place}: error parsing the request body"
+            self._say("error", message, request, error=error)
+            return ko(403, RETRY)
         if len(token) not in (6, 8):
-            self._say("error", f"{place}: expected code length is 6 or 8", request)
+            message = (
+                f"{place}: expected code length is 6 or 8 but the user provided code was "
+                f"{len(token)} characters in length"
+            )
+            self._say("error", message, request)
             return ko(400, RETRY)
         if not self._check_totp(context, token, place):
             return ko(403, RETRY)
@@ -422,6 +534,10 @@ class Application:
                 error="no TOTP configuration for user",
             )
             return False
+        invalid = "error occurred validating the user input"
+        if len(token) != totp.digits:
+            self._say("error", f"{place}: {invalid}", request, error="input length unexpected")
+            return False
         skew = int(self._config.get("totp.skew", 1))
         now = int(time.time()) // totp.period
         steps = [
@@ -438,7 +554,6 @@ class Application:
             )
 
         if not steps:
-            invalid = "error occurred validating the user input"
             self._say("error", f"{place}: {invalid}", request, error="the user input wasn't valid")
             attempt(False)
             self._say(
@@ -463,7 +578,8 @@ class Application:
             return ok({"redirect": default}) if default else ok()
         try:
             target = parse_target(url, "")
-        except ValueError:
+        except ValueError as error:
+            self._say("error", _unsafe("URI", url, error), context.request)
             return ko(200, RETRY)
         return ok({"redirect": url}) if self._safe(target) else ok()
 
@@ -499,7 +615,8 @@ class Application:
     # Information
 
     def _state(self, request: Request) -> Response:
-        context = self._portal_context(request, 403)
+        failure = "Error occurred retrieving user session"
+        context = self._portal_context(request, failure, plain_status(403))
         found = {
             "username": context.session.username,
             "authentication_level": context.session.level,
@@ -507,15 +624,15 @@ class Application:
         }
         if context.cookie.default_redirection_url:
             found["default_redirection_url"] = context.cookie.default_redirection_url
-        response = ok(found)
-        self._keep(context, response)
-        return response
+        return ok(found)
 
     def _configuration(self, request: Request) -> Response:
         self._known(request)
-        methods = ["totp"] if self._control.second_factor else []
-        if self._config.get("totp.disable"):
-            methods = []
+        methods = [
+            name
+            for name in METHODS
+            if self._control.second_factor and not self._config.get(f"{name}.disable")
+        ]
         backend = "authentication_backend"
         return ok(
             {
@@ -532,15 +649,18 @@ class Application:
     def _user_information(self, request: Request) -> Response:
         session = self._known(request).session
         method = self._storage.method(session.username)
-        if not method and request.method == "POST":
+        asked = request.method == "POST"
+        if not method and asked:
             method = "totp"
             self._storage.save_method(session.username, method)
         return ok(
             {
                 "display_name": session.display_name,
-                "emails": [_redacted(email) for email in session.emails],
+                # As upstream: the request that sets up a new user tells no addresses.
+                "emails": None if asked else [_redacted(email) for email in session.emails],
                 "method": method,
-                "has_totp": self._storage.totp(session.username) is not None,
+                # Nothing is told of a user whom no such request has set up.
+                "has_totp": bool(method) and self._storage.totp(session.username) is not None,
                 "has_webauthn": False,
                 "has_duo": False,
             }
@@ -548,9 +668,13 @@ class Application:
 
     def _choose_method(self, request: Request) -> Response:
         session = self._known(request).session
-        if _field(request, "method") != "totp":
+        method = _field(request, "method")
+        if method not in METHODS:
+            known = ", ".join(METHODS)
+            message = f"unknown or unavailable method '{method}', it should be one of {known}"
+            self._say("error", message, request)
             return ko(200, OPERATION_FAILED)
-        self._storage.save_method(session.username, "totp")
+        self._storage.save_method(session.username, method)
         return ok()
 
     def _totp_information(self, request: Request) -> Response:
@@ -570,21 +694,37 @@ class Application:
         )
 
     def _safe_redirection(self, request: Request) -> Response:
-        self._known(request)
+        self._known(request, 401)
+        uri = _field(request, "uri")
         try:
-            return ok({"ok": self._safe(parse_target(_field(request, "uri"), ""))})
-        except ValueError:
+            return ok({"ok": self._safe(parse_target(uri, ""))})
+        except ValueError as error:
+            self._say("error", _unsafe("uri", uri, error), request)
             return ko(200, OPERATION_FAILED)
 
     def _logout(self, request: Request) -> Response:
-        context = self._portal_context(request, 403)
-        self._sessions.destroy(context.identifier)
         try:
-            safe = self._safe(parse_target(_field(request, "targetURL"), ""))
+            url = str(_body(request).get("targetURL") or "")
+        except ValueError as error:
+            message = f"unable to parse body during logout: {error}"
+            self._say("error", message, request)
+            url = ""
+        try:
+            safe = self._safe(parse_target(url, ""))
         except ValueError:
             safe = False
         response = ok({"safeTargetURL": safe})
-        _set_cookie(response, context.cookie, "", 0)
+        cookie = self._cookie_for(request)
+        if cookie is None:
+            message = "unable to destroy session during logout: unable to destroy user session"
+            self._say("error", f"{message}: {_no_cookie_for(_own_url(request))}", request)
+            return response
+        context = self._context(request, cookie)
+        if context.session.username:
+            self._sessions.destroy(context.identifier)
+            # As upstream: without the domain, so it is the dead session that ends the login.
+            gone = f"{cookie.name}=; expires={formatdate(0, usegmt=True)}; path=/; HttpOnly"
+            response.headers.append(("Set-Cookie", gone))
         return response
 
     def _safe(self, target: Target) -> bool:
@@ -592,48 +732,89 @@ class Application:
 
     # Sessions
 
-    def _portal_context(self, request: Request, status: int, message: str = "") -> Context:
-        host = request.header("x-forwarded-host") or request.header("host")
-        cookie = self._cookie_of(host.rsplit(":", 1)[0])
+    def _portal_context(self, request: Request, failure: str, refusal: Response) -> Context:
+        cookie = self._cookie_for(request)
         if cookie is None:
-            self._say("error", f"no session cookie domain matches the host '{host}'", request)
-            raise RefusedError(ko(status, message) if message else plain_status(status))
+            self._say("error", failure, request, error=_no_cookie_for(_own_url(request)))
+            raise RefusedError(refusal)
         return self._context(request, cookie)
 
-    def _known(self, request: Request) -> Context:
-        context = self._portal_context(request, 403)
-        if context.session.level < Level.ONE_FACTOR:
-            raise RefusedError(plain_status(403))
+    def _known(self, request: Request, status: int = 403) -> Context:
+        cookie = self._cookie_for(request)
+        context = self._context(request, cookie) if cookie else None
+        if context is None or context.session.level < Level.ONE_FACTOR:
+            raise RefusedError(plain_status(status))
         return context
 
     def _context(self, request: Request, cookie: Cookie) -> Context:
         identifier = request.cookie(cookie.name)
         session = self._sessions.load(identifier)
-        if session is None or session.domain != cookie.domain:
+        if session is None:
+            # As upstream: a name without a session is taken as it is; a login gives a new one.
+            identifier, session = identifier or self._sessions.fresh(), Session(cookie.domain)
+        elif session.domain != cookie.domain:
             identifier, session = self._sessions.fresh(), Session(cookie.domain)
         return Context(request, self._address(request), cookie, identifier, session)
 
     def _touch(self, context: Context) -> None:
-        """End a session that was idle too long or whose user is gone; note the others' use."""
+        """End a session that was idle too long or whose user is gone; note the others' use.
+
+        A remembered one lives from its login on, whatever its use; as upstream.
+        """
         session, now = context.session, time.time()
         if not session.username:
             return
         idle = context.cookie.inactivity
         user = self._users.find(session.username)
-        expired = not session.keep and 0 < idle < now - session.last_activity
-        if user is None or expired:
-            self._sessions.destroy(context.identifier)
-            context.identifier = self._sessions.fresh()
-            context.session = Session(context.cookie.domain)
-            return
-        session.emails, session.groups = user.emails, user.groups
-        session.display_name, session.last_activity = user.display_name, now
+        if not session.keep and 0 < idle < now - int(session.last_activity):
+            message = (
+                "Session for user not marked as remembered has exceeded configured session "
+                "inactivity"
+            )
+            self._say("info", message, context.request, username=session.username)
+            self._end(context)
+        elif user is None:
+            message = (
+                "Error occurred while attempting to update user details for user: the user was "
+                "not found indicating they were deleted, disabled, or otherwise no longer "
+                "authorized to login"
+            )
+            self._say("error", message, context.request, username=session.username)
+            self._end(context)
+        else:
+            session.emails, session.groups = user.emails, user.groups
+            session.display_name = user.display_name
+            if not session.keep:
+                session.last_activity = now
+                self._save(context)
+
+    def _end(self, context: Context) -> None:
+        self._sessions.destroy(context.identifier)
+        context.identifier = self._sessions.fresh()
+        context.session = Session(context.cookie.domain)
 
     def _keep(self, context: Context, response: Response) -> None:
+        cookie, lifetime = context.cookie, self._save(context)
+        expires = formatdate(time.time() + lifetime, usegmt=True)
+        site = {"strict": "Strict", "none": "None"}.get(cookie.same_site, "Lax")
+        response.headers.append(
+            (
+                "Set-Cookie",
+                f"{cookie.name}={context.identifier}; expires={expires}; domain={cookie.domain}; "
+                f"path=/; HttpOnly; secure; SameSite={site}",
+            )
+        )
+
+    def _save(self, context: Context) -> float:
         cookie = context.cookie
         lifetime = cookie.remember_me if context.session.keep else cookie.expiration
         self._sessions.save(context.identifier, context.session, lifetime)
-        _set_cookie(response, cookie, context.identifier, lifetime)
+        return lifetime
+
+    def _cookie_for(self, request: Request) -> Cookie | None:
+        """The cookie settings of the host that the portal was asked under."""
+        host = request.header("x-forwarded-host") or request.header("host")
+        return self._cookie_of(host.rsplit(":", 1)[0])
 
     def _cookie_of(self, host: str) -> Cookie | None:
         found = [cookie for cookie in self._config.cookies if in_domain(host, cookie.domain)]
@@ -641,8 +822,12 @@ class Application:
 
     def _address(self, request: Request) -> str:
         """The first hop of X-Forwarded-For: the proxy in front is trusted to have cleaned it."""
-        first = request.header("x-forwarded-for").split(",")[0].strip()
-        return plain_address(first) if first else request.peer
+        first = plain_address(request.header("x-forwarded-for").split(",")[0].strip())
+        try:
+            ipaddress.ip_address(first)
+        except ValueError:
+            return request.peer
+        return first
 
     def _say(self, level: str, message: str, request: Request, **fields: object) -> None:
         standard = {
@@ -692,23 +877,57 @@ def _referred(request: Request) -> tuple[str, str]:
     return query.get("rd", ""), query.get("rm", "")
 
 
+def _body(request: Request) -> dict[str, Any]:
+    try:
+        return request.json()
+    except ValueError as error:
+        raise ValueError(f"unable to parse body: {error}") from error
+
+
+def _texts(body: Mapping[str, Any], *names: str) -> list[str]:
+    """The texts under these names. Raises ValueError for what is missing or no text."""
+    found = [body.get(name) for name in names]
+    for name, value in zip(names, found, strict=True):
+        if not isinstance(value, str | None):
+            raise ValueError(f"unable to parse body: {name} is no text")
+    empty = [name for name, value in zip(names, found, strict=True) if not value]
+    if empty:
+        wrong = ";".join(f"{name}: non zero value required" for name in sorted(empty))
+        raise ValueError(f"unable to validate body: {wrong}")
+    return [str(value) for value in found]
+
+
+def _no_cookie_for(url: str) -> str:
+    return (
+        "unable to retrieve session cookie domain provider: no configured session cookie domain "
+        f"matches the url '{url}'"
+    )
+
+
+def _own_url(request: Request) -> str:
+    host = request.header("x-forwarded-host") or request.header("host")
+    return f"https://{host}{request.header('x-forwarded-uri') or request.target}"
+
+
+def _unsafe(word: str, uri: str, error: Exception) -> str:
+    shown = f"'{uri}'" if word == "URI" else uri
+    return (
+        f"unable to determine if {word} {shown} is safe to redirect to: failed to parse URI "
+        f"'{uri}': {error}"
+    )
+
+
+def _page(_: Request) -> Response:
+    page = as_text(authelia_portal.PAGE, content_type="text/html")
+    page.headers = [*SECURITY_HEADERS, PAGE_POLICY]
+    return page
+
+
 def _field(request: Request, name: str) -> str:
     try:
         return str(request.json().get(name) or "")
     except ValueError:
         return ""
-
-
-def _set_cookie(response: Response, cookie: Cookie, value: str, lifetime: float) -> None:
-    expires = formatdate(time.time() + lifetime if value else 0, usegmt=True)
-    site = {"strict": "Strict", "none": "None"}.get(cookie.same_site, "Lax")
-    response.headers.append(
-        (
-            "Set-Cookie",
-            f"{cookie.name}={value}; expires={expires}; domain={cookie.domain}; path=/; HttpOnly; "
-            f"secure; SameSite={site}",
-        )
-    )
 
 
 def _label(value: object) -> str:
@@ -754,10 +973,13 @@ def run_server(config: Config) -> int:
             {"server": "main" if port == listeners[0][1] else "metrics", "service": "server"},
         )
     handlers = [application.handle, lambda _: as_text(application.counters.text())]
-    serve(
-        dict(zip(listeners, handlers, strict=False)),
-        lambda: log.write("info", "Startup complete"),
-    )
+
+    def ready() -> None:
+        if file:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, log.reopen)
+        log.write("info", "Startup complete")
+
+    serve(dict(zip(listeners, handlers, strict=False)), ready)
     return 0
 
 

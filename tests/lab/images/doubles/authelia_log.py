@@ -24,9 +24,18 @@ class Log:
         self._least = LEVELS.index(level)
         self._form = form
         self._lock = threading.Lock()
+        self._file = file
         self._sinks: list[IO[str]] = [sys.stdout] if keep or file is None else []
         if file is not None:
             self._sinks.append(file.open("a"))
+
+    def reopen(self) -> None:
+        """Go on in a fresh file of the same name, after the old one was moved away."""
+        if self._file is None:
+            return
+        with self._lock:
+            self._sinks.pop().close()
+            self._sinks.append(self._file.open("a"))
 
     def write(self, level: str, message: str, fields: Mapping[str, object] | None = None) -> None:
         """Write one line with its fields in the order of their names."""
@@ -51,4 +60,14 @@ def _as_text(first: Mapping[str, object], fields: Mapping[str, object]) -> str:
 
 
 def _quoted(text: str) -> str:
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    if _PLAIN.fullmatch(text):
+        return text
+    # What ends a line for some reader must not stand in it as it is.
+    return "".join(map(_printable, json.dumps(text, ensure_ascii=False)))
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"

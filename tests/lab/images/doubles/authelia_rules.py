@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
+
+from .authelia_target import Target
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -29,9 +30,6 @@ RULE_KEYS = frozenset(
         "query",
     }
 )
-_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _POLICIES = ("deny", "two_factor", "one_factor", "bypass")
 
 
@@ -70,49 +68,6 @@ class Subject:
     def anonymous(self) -> bool:
         """Whether nobody has signed in."""
         return not self.name
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is asked for; `resource` is the decoded clean path with the raw query."""
-
-    url: str
-    scheme: str
-    domain: str
-    resource: str
-    query: str
-    method: str
-
-    @property
-    def secure(self) -> bool:
-        """Whether a session cookie may travel there."""
-        return self.scheme in ("https", "wss")
-
-
-def parse_target(url: str, method: str) -> Target:
-    """Take a URL apart. Raises ValueError for one that is not absolute or not well-formed."""
-    scheme, separator, rest = url.partition("://")
-    end = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
-    host, tail = rest[:end], rest[end:]
-    path, _, query = tail.partition("?")
-    port = re.search(r":(\d*)$", host)
-    name = host[: port.start()] if port else host
-    if not separator or not scheme.isalpha() or not _HOST.fullmatch(name):
-        raise ValueError(f'parse "{url}": invalid URI for request')
-    if _BAD_ESCAPE.search(path) or _CONTROL.search(url):
-        raise ValueError(f'parse "{url}": invalid URL escape or character')
-    return Target(
-        url, scheme.lower(), name.strip("[]"), _resource(unquote(path), query), query, method
-    )
-
-
-def _resource(path: str, query: str) -> str:
-    clean = posixpath.normpath(path) if path else "."
-    if clean.startswith("/"):
-        # POSIX keeps two leading slashes; the comparison must not.
-        clean = "/" + clean.lstrip("/")
-    slash = "/" if len(path) > 1 and path.endswith("/") and clean != "/" else ""
-    return clean + slash + (f"?{query}" if query else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,8 +227,8 @@ class Postgres:
             digits,
             period,
             secret,
-            created.isoformat(),
-            used.isoformat() if used else None,
+            _zulu(created),
+            _zulu(used) if used else None,
         )
 
     def save_totp(self, totp: Totp) -> None:
@@ -336,23 +336,23 @@ class Postgres:
         )
         return rows[0][0] if rows else None
 
-    def bans(self, kind: str) -> list[tuple[str, datetime]]:
-        """Every ban of a kind in effect."""
+    def bans(self, kind: str) -> list[tuple[int, str, datetime]]:
+        """Number, value and end of every ban of a kind in effect."""
         table, column = _ban_table(kind)
         return self._rows(
-            f"SELECT {column}, expires FROM {table} WHERE NOT revoked AND expires > now()"  # noqa: S608
+            f"SELECT id, {column}, expires FROM {table} "  # noqa: S608
+            "WHERE NOT revoked AND expires > now() ORDER BY id"
         )
 
-    def revoke(self, kind: str, value: str) -> bool:
-        """End the bans of a value; False when there were none."""
+    def revoke(self, kind: str, value: str) -> list[int]:
+        """End the bans of a value; their numbers."""
         table, column = _ban_table(kind)
-        return bool(
-            self._rows(
-                f"UPDATE {table} SET revoked = TRUE WHERE {column} = %s AND NOT revoked "  # noqa: S608
-                "AND expires > now() RETURNING id",
-                value,
-            )
+        rows = self._rows(
+            f"UPDATE {table} SET revoked = TRUE WHERE {column} = %s AND NOT revoked "  # noqa: S608
+            "AND expires > now() RETURNING id",
+            value,
         )
+        return [int(row[0]) for row in rows]
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         def fetch(cursor: Any) -> list[Any]:
@@ -374,6 +374,10 @@ class Postgres:
                     if last:
                         raise StorageError(f"storage: postgres: {error}".strip()) from error
         raise AssertionError("unreachable")
+
+
+def _zulu(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _ban_table(kind: str) -> tuple[str, str]:

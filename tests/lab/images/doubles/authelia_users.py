@@ -44,11 +44,11 @@ class Users:
         self._users = load_users(file.read_text())
 
     def find(self, name: str) -> User | None:
-        """The enabled account of this name, without regard to case."""
+        """The enabled account of exactly this name."""
         with self._lock:
             if self._watch and self._seen() != self._stamp:
                 self._reload()
-            return self._users.get(name.lower())
+            return self._users.get(name)
 
     def _seen(self) -> tuple[int, int, int]:
         state = self._file.stat()
@@ -71,7 +71,7 @@ def load_users(text: str) -> dict[str, User]:
     if not isinstance(document, dict) or set(document) != {"users"} or not document["users"]:
         raise UsersError("could not validate the schema: users: non zero value required")
     return {
-        user.name.lower(): user
+        user.name: user
         for name, fields in document["users"].items()
         if (user := _user(str(name), fields))
     }

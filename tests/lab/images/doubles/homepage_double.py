@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import yaml
 
-from .http import Request, Response, as_json, as_text, serve
+from .http import Request, Response, SocketConnection, as_json, as_text, serve
 
 NAME = "homepage_double"
 # Upstream copies a sample of each that is missing, which a read-only folder refuses.
@@ -108,15 +108,13 @@ class Homepage:
         place = (self._load("docker.yaml") or {}).get(server)
         if not place:
             raise DockerError(f"docker.yaml has no server {server}")
-        connection = http.client.HTTPConnection(
-            place["host"], place.get("port", 2375), timeout=DOCKER_SECONDS
-        )
+        connection = _connection(place)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
             body = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise DockerError(f"{place['host']}: {error}") from error
+            raise DockerError(f"{server}: {error}") from error
         finally:
             connection.close()
         if answer.status != 200:
@@ -146,6 +144,14 @@ class Homepage:
             for group, tiles in _groups(self._load("services.yaml"))
         )
         return as_text(_PAGE.format(title=title, groups=groups), content_type="text/html")
+
+
+def _connection(place: Mapping[str, Any]) -> http.client.HTTPConnection:
+    if "socket" in place:
+        return SocketConnection(place["socket"], DOCKER_SECONDS)
+    return http.client.HTTPConnection(
+        place["host"], place.get("port", 2375), timeout=DOCKER_SECONDS
+    )
 
 
 def _groups(services: Any) -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:

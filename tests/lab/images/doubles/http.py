@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import http
+import http.client
 import ipaddress
 import json
 import re
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -87,6 +89,19 @@ def as_json(document: object, status: int = 200) -> Response:
 def as_text(text: str, status: int = 200, content_type: str = "text/plain") -> Response:
     """A text answer."""
     return Response(status, text.encode(), f"{content_type}; charset=utf-8")
+
+
+class SocketConnection(http.client.HTTPConnection):
+    """A client's connection to a server that listens on a Unix socket, as the Docker API does."""
+
+    def __init__(self, path: str, timeout: float = 30) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 Handler = Callable[[Request], Response]
@@ -167,13 +182,32 @@ async def _read(reader: asyncio.StreamReader, peer: str) -> Request:
         if not colon or name != name.strip():
             raise BadRequestError("malformed header")
         headers.setdefault(name.lower(), value.strip())
-    if "transfer-encoding" in headers:
-        raise BadRequestError("a body needs a length")
+    body = await asyncio.wait_for(_body(reader, headers), IDLE_SECONDS)
+    return Request(match[1], match[2], headers, body, plain_address(peer))
+
+
+async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
+    """The body, by its length or in chunks, never both (RFC 9112, 6.3)."""
     length = headers.get("content-length", "0")
+    if "transfer-encoding" in headers:
+        if headers["transfer-encoding"] != "chunked" or "content-length" in headers:
+            raise BadRequestError("a body needs one length")
+        return await _chunks(reader)
     if not length.isdigit() or int(length) > MAXIMUM_BODY:
         raise BadRequestError("bad length of the body")
-    body = await asyncio.wait_for(reader.readexactly(int(length)), IDLE_SECONDS)
-    return Request(match[1], match[2], headers, body, plain_address(peer))
+    return await reader.readexactly(int(length))
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := (await reader.readuntil(b"\r\n")).strip():
+        if not re.fullmatch(rb"[0-9a-fA-F]{1,6}", size) or int(size, 16) > MAXIMUM_BODY - len(body):
+            raise BadRequestError("bad chunk of the body")
+        # Each ends with a line break, and the last one is empty.
+        body += (await reader.readexactly(int(size, 16) + 2))[:-2]
+        if int(size, 16) == 0:
+            break
+    return body
 
 
 def plain_address(text: str) -> str:

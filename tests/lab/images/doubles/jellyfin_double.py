@@ -29,6 +29,8 @@ NAME = "jellyfin_double"
 PORT = 8096
 VERSION = "12.1.0"
 ITERATIONS = 210_000
+# .NET reads "__" in a variable as one level of the settings, after the prefix of the program.
+CONSOLE_TEMPLATE = "JELLYFIN_Serilog__WriteTo__0__Args__outputTemplate"
 Json = dict[str, Any]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -164,16 +166,18 @@ def log(level: str, source: str, template: str, **values: str) -> None:
     """Write a line to the console and to the day's file, each in upstream's own format.
 
     The file quotes the values and has the date; the console has neither
-    (Jellyfin.Server/Resources/Configuration/logging.json).
+    (Jellyfin.Server/Resources/Configuration/logging.json), unless its output template says
+    {Message} in place of {Message:lj}.
     """
     moment = datetime.now(UTC)
     thread = threading.get_native_id() % 100
-    plain = template.format(**values)
+    quoted = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    wanted = quoted if "{Message}" in os.environ.get(CONSOLE_TEMPLATE, "") else values
+    plain = template.format(**wanted)
     clock = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}"
     print(f"[{clock}] [{level}] [{thread}] {source}: {plain}", flush=True)
     folder = Path(os.environ.get("JELLYFIN_LOG_DIR", "/config/log"))
     if folder.is_dir():
-        quoted = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
         with (folder / f"log_{moment:%Y%m%d}.log").open("a") as file:
             file.write(
                 f"[{moment:%Y-%m-%d} {clock} +00:00] [{level}] [{thread}] {source}: "
@@ -187,6 +191,8 @@ class Application:
     def __init__(self, state: State, proxies: tuple[Network, ...]) -> None:
         self.state = state
         self._proxies = proxies
+        # By token; the real server forgets them at its end, too.
+        self._sessions: dict[str, Json] = {}
         self._actions: dict[tuple[str, str], Callable[[Call], object]] = {
             ("GET", "/system/info/public"): lambda _: self._public(),
             ("GET", "/system/info"): self._information,
@@ -203,8 +209,14 @@ class Application:
             ("GET", "/users/public"): lambda _: [],
             ("POST", "/users/password"): self._change_password,
             ("POST", "/sessions/logout"): self._logout,
+            ("GET", "/sessions"): self._all_sessions,
+            ("POST", "/sessions/playing"): self._play,
+            ("POST", "/sessions/playing/stopped"): self._stop,
             ("GET", "/library/virtualfolders"): self._libraries,
             ("POST", "/library/virtualfolders"): self._add_library,
+            ("GET", "/library/mediafolders"): self._media_folders,
+            ("POST", "/auth/keys"): self._add_key,
+            ("GET", "/auth/keys"): self._keys,
         }
 
     def handle(self, request: Request) -> Response:
@@ -235,6 +247,9 @@ class Application:
             raise RefusedError(403)
 
     def _user(self, call: Call) -> Json:
+        # A key for programs belongs to nobody and may do everything.
+        if any(key["AccessToken"] == call.caller.token for key in self.state.data.get("keys", [])):
+            return {"id": "", "name": "", "hash": "", "admin": True}
         owner = self.state.data["tokens"].get(call.caller.token) if call.caller.token else None
         user = self.state.user("id", owner) if owner else None
         if user is None:
@@ -260,6 +275,21 @@ class Application:
     def _all_users(self, call: Call) -> list[Json]:
         self._user(call)
         return [self._public_user(user) for user in self.state.data["users"]]
+
+    def _all_sessions(self, call: Call) -> list[Json]:
+        self._administrator(call)
+        return list(self._sessions.values())
+
+    def _play(self, call: Call) -> None:
+        self._user(call)
+        session = self._sessions.setdefault(call.caller.token, {"DeviceId": call.caller.device})
+        session["NowPlayingItem"] = {"Id": call.body.get("itemid", "")}
+        session["PlayState"] = {"PlayMethod": call.body.get("playmethod", "DirectPlay")}
+
+    def _stop(self, call: Call) -> None:
+        self._user(call)
+        for key in ("NowPlayingItem", "PlayState"):
+            self._sessions.get(call.caller.token, {}).pop(key, None)
 
     def _logout(self, call: Call) -> None:
         self._user(call)
@@ -292,6 +322,24 @@ class Application:
             }
         )
         self.state.save()
+
+    def _media_folders(self, call: Call) -> Json:
+        return {
+            "Items": [
+                {"Id": library["ItemId"], "Name": library["Name"], "Type": "CollectionFolder"}
+                for library in self._libraries(call)
+            ]
+        }
+
+    def _add_key(self, call: Call) -> None:
+        self._administrator(call)
+        key = {"AppName": call.query["app"], "AccessToken": secrets.token_hex(16)}
+        self.state.data.setdefault("keys", []).append(key)
+        self.state.save()
+
+    def _keys(self, call: Call) -> Json:
+        self._administrator(call)
+        return {"Items": list(self.state.data.get("keys", []))}
 
     def _administrator(self, call: Call) -> None:
         if not self._user(call)["admin"]:
@@ -352,6 +400,7 @@ class Application:
         self.state.data["tokens"][token] = user["id"]
         self.state.save()
         session = {"UserId": user["id"], "UserName": user["name"], "RemoteEndPoint": caller.address}
+        self._sessions[token] = {**session, "DeviceId": caller.device}
         return {
             "User": self._public_user(user),
             "SessionInfo": session,

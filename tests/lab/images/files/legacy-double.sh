@@ -1,0 +1,3 @@
+#!/bin/sh
+# A lab double stands in for the program whose name this bears.
+exec /usr/bin/python3 -P -m doubles.legacy_double "${0##*/}" "$@"
