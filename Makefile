@@ -2,17 +2,22 @@
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 INVENTORY ?= inventories/home.py
-ARGS ?= list
+HOST ?= h1
 
 .PHONY: help
 help: ## print this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/installed: requirements-dev.lock
 	python3 -c 'import venv, ensurepip' 2>/dev/null || { apt-get -qq update && apt-get -qqy install python3-venv; }
 	python3 -m venv .venv
-	.venv/bin/pip --quiet install --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	# The list is complete, and overrides.in says where it departs from what a package asks for.
+	.venv/bin/pip --quiet install --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	touch $@
+
+.PHONY: init
+init: .venv/installed ## a new site: asks, then writes inventories/NAME.py and its vault
+	@$(PYTHON) -m roles.command.init $(ARGS)
 
 .PHONY: plan
 plan: .venv/installed ## what would change, as a diff: exit 0 nothing, 2 drift, 1 error
@@ -20,30 +25,160 @@ plan: .venv/installed ## what would change, as a diff: exit 0 nothing, 2 drift, 
 
 .PHONY: apply
 apply: .venv/installed ## bring the host to its desired state
-	.venv/bin/pyinfra -y $(INVENTORY) deploy.py
+	@$(PYTHON) -m roles.command.apply $(INVENTORY)
+
+.PHONY: verify
+verify: .venv/installed ## prove the host: exit 0 all holds, 1 something does not, 2 not tried
+	@$(PYTHON) -m roles.command.verify $(INVENTORY)
+
+.PHONY: report
+report: .venv/installed ## the scorecard: table, JSON, JUnit, page (ARGS="--fail-under 90")
+	@$(PYTHON) -m roles.command.report $(INVENTORY) $(ARGS)
+
+.PHONY: backup
+backup: .venv/installed ## back up now, to every repository
+	@$(PYTHON) -m roles.command.backup $(INVENTORY) run
+
+.PHONY: backups
+backups: .venv/installed ## the repositories: newest snapshot, size, checks, drills, RPO, RTO
+	@$(PYTHON) -m roles.command.backup $(INVENTORY) list
+
+.PHONY: drill
+drill: .venv/installed ## restore the newest backups elsewhere, start them, ask them: RPO, RTO
+	@$(PYTHON) -m roles.command.backup $(INVENTORY) drill $(if $(REPOSITORY),--repository=$(REPOSITORY))
+
+.PHONY: notify
+notify: .venv/installed ## tell the operator something, to see that it arrives
+	@.venv/bin/pyinfra -y $(INVENTORY) exec -- systemctl start nexus-failed@test.service
+
+.PHONY: restore-service
+restore-service: .venv/installed ## SERVICE=jellyfin [REPOSITORY=offsite] [AT=2026-11-25T03:00]
+	@$(PYTHON) -m roles.command.backup $(INVENTORY) restore $(SERVICE) $(if $(REPOSITORY),--repository=$(REPOSITORY)) $(if $(AT),--at=$(AT))
+
+.PHONY: restore-file
+restore-file: .venv/installed ## SERVICE=sonarr FILE=/opt/nexus/data/... [REPOSITORY=offsite] [AT=...]
+	@$(PYTHON) -m roles.command.backup $(INVENTORY) restore-file $(SERVICE) "$(FILE)" $(if $(REPOSITORY),--repository=$(REPOSITORY)) $(if $(AT),--at=$(AT))
+
+.PHONY: restore
+restore: .venv/installed ## a new bare host from the second repository: HOST=address [AT=...]
+	@$(if $(filter command,$(origin HOST)),,echo 'HOST: is missing; write e.g. make restore HOST=192.0.2.7'; exit 1;) \
+	$(PYTHON) -m roles.command.restore $(INVENTORY) $(HOST) $(if $(REPOSITORY),--repository=$(REPOSITORY)) $(if $(AT),--at=$(AT)) $(ARGS)
+
+.PHONY: recovery-sheet
+recovery-sheet: .venv/installed ## what opens the backups, on one page to print; keep it like a key
+	@$(PYTHON) -m roles.command.recovery_sheet $(INVENTORY)
+
+.PHONY: rebuild-repository
+rebuild-repository: .venv/installed ## a damaged local repository is made anew from the second one
+	@$(PYTHON) -m roles.command.backup $(INVENTORY) rebuild
 
 .PHONY: vault
 vault: .venv/installed ## the vault: make vault ARGS="show authelia_admin_password"
-	@$(PYTHON) -m roles.command.vault --inventory $(INVENTORY) $(ARGS)
+	@$(PYTHON) -m roles.command.vault --inventory $(INVENTORY) $(or $(ARGS),list)
+
+.PHONY: images
+images: .venv/installed ## what the locked tags stand for now: ARGS=--write keeps it
+	@$(PYTHON) -m roles.command.images $(ARGS)
+
+.PHONY: totp
+totp: .venv/installed ## the portal's second factor, shown once: ARGS=--replace for a new phone
+	@$(PYTHON) -m roles.command.totp --inventory $(INVENTORY) $(ARGS)
+
+.PHONY: bans
+bans: .venv/installed ## the addresses that are banned, by jail
+	@.venv/bin/pyinfra -y $(INVENTORY) exec -- fail2ban-client banned
+
+.PHONY: unban
+unban: .venv/installed ## lift every ban of an address: make unban ADDRESS=198.51.100.7
+	@$(if $(ADDRESS),,echo 'ADDRESS: is missing; write e.g. make unban ADDRESS=198.51.100.7'; exit 1;) \
+	.venv/bin/pyinfra -y $(INVENTORY) exec -- fail2ban-client unban $(ADDRESS)
+
+.PHONY: audit
+audit: .venv/installed ## any Compose file, without a host: COMPOSE=path, or ARGS="-f a -f b"
+	@$(if $(COMPOSE)$(ARGS),,echo 'COMPOSE: is missing; write e.g. make audit COMPOSE=docker-compose.yml'; exit 2;) \
+	$(PYTHON) -m roles.command.audit $(ARGS) $(COMPOSE)
 
 .PHONY: lint
 lint: .venv/installed ## lint and type checks of the toolkit
-	.venv/bin/ruff check roles deploy.py tests/unit tests/lab/machine tests/lab/deployment.py
-	.venv/bin/mypy roles
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 
 .PHONY: unit
 unit: .venv/installed ## the fast tests: no root, no host
-	$(PYTHON) -m pytest tests/unit
+	@# What is loaded of itself is also rewritten by pytest in each of its processes.
+	$(PYTHON) -m pytest tests/unit --disable-plugin-autoload -p hypothesispytest -p xdist -n auto
+
+.PHONY: rules
+rules: .venv/installed ## alerts and service levels, judged by Prometheus's own tool
+	$(PYTHON) -m pytest tests/rules -n auto
 
 .PHONY: lab-needs
-lab-needs:
-	@missing=(); for each in mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ssh:openssh-client ip:iproute2 nft:nftables; do \
-		command -v $${each%%:*} >/dev/null || missing+=($${each##*:}); done; \
-	if [ $${#missing[@]} -gt 0 ]; then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy install $${missing[@]}; fi
+lab-needs: .venv/installed
+	@sh tests/lab/needs.sh
+
+.PHONY: demo
+demo: lab-needs ## the old NEXUS is replaced, the new one proven, deployed again; nothing stays
+	@$(PYTHON) -m tests.lab.demo
+
+.PHONY: attack
+attack: lab-needs ## the report's findings as attacks, on the old NEXUS and on a hardened host
+	@$(PYTHON) -m tests.lab.attacks
+
+build/ansible/installed: .venv/installed tests/lab/bench/requirements.txt
+	python3 -m venv build/ansible
+	build/ansible/bin/pip --quiet install --disable-pip-version-check --require-hashes -r tests/lab/bench/requirements.txt
+	touch $@
+
+.PHONY: bench
+bench: lab-needs build/ansible/installed ## the promises about speed, beside Ansible (ARGS=--json)
+	@$(PYTHON) -m tests.lab.bench $(ARGS)
+
+build/graders/installed: $(wildcard tests/lab/graders/*)
+	@command -v npm >/dev/null || { apt-get -qq update && apt-get -qqy install nodejs npm; }
+	rm -rf build/graders && mkdir -p build/graders
+	python3 -m venv build/graders/python
+	build/graders/python/bin/pip --quiet install --disable-pip-version-check --require-hashes \
+		-r tests/lab/graders/requirements.txt
+	cp tests/lab/graders/package.json tests/lab/graders/package-lock.json build/graders
+	npm ci --prefix build/graders --ignore-scripts --no-audit --no-fund --omit=optional --silent
+	@# Lists that it would fetch: of preloaded domains, which ours is not, and of public suffixes.
+	echo '{}' > build/graders/node_modules/@mdn/mdn-http-observatory/conf/hsts-preload.json
+	echo '["org"]' > build/graders/node_modules/@mdn/mdn-http-observatory/conf/tld-list.json
+	touch $@
+
+.PHONY: grade
+grade: lab-needs build/graders/installed ## ssh-audit, sslyze and Mozilla's Observatory on a lab host
+	@$(PYTHON) -m tests.lab.grade
+
+build/axe/installed: .venv/installed tests/lab/axe/requirements.txt
+	rm -rf build/axe
+	.venv/bin/pip --quiet install --disable-pip-version-check --require-hashes --no-deps \
+		--target build/axe -r tests/lab/axe/requirements.txt
+	touch $@
 
 .PHONY: lab
-lab: .venv/installed lab-needs ## deploy to a disposable Debian host (root on Linux)
-	$(PYTHON) -m pytest tests/lab/test_deploy.py --durations=5
+lab: lab-needs build/axe/installed ## the tests on disposable Debian hosts (root on Linux)
+	$(PYTHON) -m pytest tests/lab -m own_lab
+	$(PYTHON) -m pytest tests/lab -m "not own_lab" -n 3 --dist loadfile --durations=10
+
+.PHONY: lab-up
+lab-up: lab-needs ## start the lab and the host h1 in it; they stay
+	$(PYTHON) -m tests.lab up
+
+.PHONY: lab-shell
+lab-shell: .venv/installed ## a root shell in the host h1: make lab-shell HOST=h1
+	$(PYTHON) -m tests.lab shell $(HOST)
+
+.PHONY: lab-down
+lab-down: .venv/installed ## remove the lab
+	$(PYTHON) -m tests.lab down
 
 .PHONY: test
-test: unit lab ## every test
+test: lint unit rules lab ## every test
+
+.PHONY: lock
+lock: .venv/installed ## compile the pinned requirements again
+	python3 -m venv build/lock && build/lock/bin/pip --quiet install uv
+	for each in requirements requirements-dev; do build/lock/bin/uv pip compile --quiet --generate-hashes \
+		--python-version 3.11 --override overrides.in --no-header --upgrade --output-file $$each.lock $$each.in; done
