@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
 from roles.context import Context
 from roles.core.model import Desired, File, Handler
 from roles.core.operations import Plan, converge
+from roles.stack.credentials import login
 from roles.stack.openid import client_secret
 from roles.stack.stack import PROJECT, Stack, config_folder, secret_file
 
@@ -30,8 +34,7 @@ def desired(context: Context) -> Desired:
             metrics=service.metrics,
         ),
         "users_database.yml": context.template(
-            f"{ROLE}/users_database.yml",
-            password_hash=context.secrets["authelia_admin_password_hash"].reveal(),
+            f"{ROLE}/users_database.yml", accounts=list(accounts(context))
         ),
     }
     script = context.template(
@@ -39,7 +42,7 @@ def desired(context: Context) -> Desired:
         container=f"{PROJECT}-valkey-1",
         secret=secret_file(service, "valkey_password"),
     )
-    accounts = f"{config_folder(service)}/users_database.yml"
+    database = f"{config_folder(service)}/users_database.yml"
     return Desired(
         ROLE,
         (
@@ -48,8 +51,18 @@ def desired(context: Context) -> Desired:
             File(END_SESSIONS, script, "0700"),
         ),
         # Authelia takes a new password by itself, but lets in whoever logged in with the old one.
-        handed_on=(Handler("end-sessions", (END_SESSIONS,), (accounts,), last=True),),
+        handed_on=(Handler("end-sessions", (END_SESSIONS,), (database,), last=True),),
     )
+
+
+def accounts(context: Context) -> Iterator[dict[str, Any]]:
+    """Who may log in, as what, and the hash of each password."""
+    site, everybody = context.site, [GROUPS["one_factor"]]
+    people = [(name, email, login(name), everybody) for name, email in sorted(site.people.items())]
+    first = (site.admin, site.email, "authelia_admin_password", [GROUPS["two_factor"], *everybody])
+    for name, email, entry, groups in (first, *people):
+        hashed = context.secrets[f"{entry}_hash"].reveal()
+        yield {"name": name, "email": email, "hash": hashed, "groups": groups}
 
 
 def openid_clients(context: Context) -> list[dict[str, str]]:

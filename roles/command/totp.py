@@ -1,4 +1,4 @@
-"""The second factor of the portal's account: a new secret, shown once, for an authenticator app.
+"""The second factor of an account at the portal: a new secret, shown once, for a phone's app.
 
 Authelia makes the secret inside its container and keeps it encrypted in its database. It travels
 over SSH and is shown as a QR code; it is in no file, no log and no argument of a process. Through
@@ -28,6 +28,7 @@ from roles.authelia import ROLE
 from roles.command.inventory import site_in
 from roles.site.schema import Site, SiteError
 from roles.stack import catalogue
+from roles.stack.credentials import login
 from roles.stack.stack import PROJECT
 
 URI = re.compile(r"otpauth://totp/[^\s']+")
@@ -57,14 +58,15 @@ def main(arguments: list[str] | None = None, run: Run | None = None) -> int:
         site = site_in(options.inventory)
         if not options.uri and not sys.stdout.isatty():
             raise TotpError("the QR code needs a terminal; or give --uri and keep what comes out")
-        uri = _generate(site, options, run or on_host)
+        user = _known(site, options.user or site.admin)
+        uri = _generate(user, options, run or on_host)
     except (SiteError, TotpError) as error:
         print(error, file=sys.stderr)
         return 1
     if options.uri:
         print(uri)
     else:
-        _show(uri, site)
+        _show(uri, site, user)
     return 0
 
 
@@ -74,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--inventory", type=Path, default=Path("inventories/home.py"))
     parser.add_argument("--host", help="where the inventory has several")
+    parser.add_argument("--user", help="one of site.people (without it, site.admin)")
     parser.add_argument(
         "--replace", action="store_true", help="the registered device stops working"
     )
@@ -81,23 +84,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _generate(site: Site, options: argparse.Namespace, run: Run) -> str:
+def _known(site: Site, user: str) -> str:
+    """Whom the portal lets in; Authelia would make a second factor for nobody as well."""
+    names = (site.admin, *sorted(site.people))
+    if user not in names:
+        raise TotpError(f"--user: {user} is not one of {', '.join(names)}; see site.people")
+    return user
+
+
+def _generate(user: str, options: argparse.Namespace, run: Run) -> str:
     """The otpauth address of a fresh secret.
 
     Raises:
         TotpError: the host or the container cannot be asked, or there is a device already.
     """
     command = ["docker", "exec", f"{PROJECT}-{ROLE}-1", "authelia", "storage", "user", "totp"]
-    command += ["generate", site.admin, *(["--force"] if options.replace else [])]
+    command += ["generate", user, *(["--force"] if options.replace else [])]
     answer = run(options.inventory, options.host, command)
     if answer.succeeded:
         if found := URI.search(answer.output):
             return found[0]
         raise TotpError("Authelia told no address; was its image replaced by another program?")
     if "already has a TOTP configuration" in answer.errors:
-        raise TotpError(
-            f"{site.admin} has a device already; --replace registers a new one in its place"
-        )
+        raise TotpError(f"{user} has a device already; --replace registers a new one in its place")
     if "No such container" in answer.errors or "is not running" in answer.errors:
         raise TotpError("Authelia does not run on the host; run: make apply")
     reason = next(iter(answer.errors.strip().splitlines()), "no reason was given")
@@ -135,9 +144,10 @@ def _chosen(hosts: Any, name: str | None) -> tuple[str, Mapping[str, Any]]:
     return str(name), found[str(name)]
 
 
-def _show(uri: str, site: Site) -> None:
+def _show(uri: str, site: Site, user: str) -> None:
     route = next(service.route for service in catalogue.CATALOGUE if service.name == ROLE)
     assert route is not None
+    entry = "authelia_admin_password" if user == site.admin else login(user)
     code = io.StringIO()
     segno.make(uri, error="m", micro=False).terminal(code, compact=True)
     for line in code.getvalue().splitlines():
@@ -146,8 +156,8 @@ def _show(uri: str, site: Site) -> None:
     print(
         f"{uri}\n\n"
         "Scan it with an authenticator app now: it is not shown again. Then log in as "
-        f"{site.admin} at\nhttps://{route.host}.{site.domain}, with the password of: "
-        "make vault ARGS='show authelia_admin_password'"
+        f"{user} at\nhttps://{route.host}.{site.domain}, with the password of: "
+        f"make vault ARGS='show {entry}'"
     )
 
 

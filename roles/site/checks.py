@@ -140,12 +140,15 @@ def problems_of(site: Site, services: Collection[str], images: Collection[str]) 
 
 
 def names(site: Site, *_: Collection[str]) -> Iterator[str]:
-    for field, value in (("name", site.name), ("admin", site.admin)):
+    people = (("people", name) for name in site.people)
+    for field, value in (("name", site.name), ("admin", site.admin), *people):
         if not SLUG.fullmatch(value):
             yield (
                 f"site.{field}: {shown(value)} is not a name; use 1-32 lower-case letters, "
                 "digits and -, a letter first"
             )
+    if site.admin in site.people:
+        yield f"site.people: {site.admin} is site.admin already; leave that one out"
 
 
 def domain(site: Site, *_: Collection[str]) -> Iterator[str]:
@@ -156,19 +159,18 @@ def domain(site: Site, *_: Collection[str]) -> Iterator[str]:
     elif len(text) > LONGEST_DOMAIN:
         yield f"site.domain: {shown(text)} is longer than {LONGEST_DOMAIN}; choose a shorter one"
     elif text == "home.arpa":
-        # It is on the Public Suffix List: browsers accept no wildcard right below such a name.
+        # It is on the Public Suffix List: browsers accept no wildcard right below such a name and
+        # keep no cookie for it, and Authelia refuses to start.
         yield f"site.domain: {shown(text)} is everybody's; write e.g. nexus.home.arpa"
     elif last == "localhost":
         yield f"site.domain: {shown(text)} is every machine itself; write e.g. home.example.org"
-    elif text == "home.arpa":
-        # A public suffix (https://publicsuffix.org): browsers keep no cookie for it, and Authelia
-        # refuses to start with it.
-        yield f"site.domain: {shown(text)} is shared by all homes; write e.g. nexus.home.arpa"
 
 
 def email(site: Site, *_: Collection[str]) -> Iterator[str]:
-    if not EMAIL.fullmatch(site.email):
-        yield f"site.email: {shown(site.email)} is not an address; write e.g. me@example.org"
+    people = ((f"people[{shown(name)}]", address) for name, address in site.people.items())
+    for field, address in (("email", site.email), *people):
+        if not EMAIL.fullmatch(address):
+            yield f"site.{field}: {shown(address)} is not an address; write e.g. me@example.org"
 
 
 def timezone(site: Site, *_: Collection[str]) -> Iterator[str]:

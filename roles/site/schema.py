@@ -296,6 +296,8 @@ class Waiver(Part):
 class Site(Part):
     """One household's server.
 
+    `people` are names with e-mail addresses: they log in at the portal as `admin` does, and reach
+    what is for everybody, not what is for administration.
     `replaces` names Compose projects on the host that make room for this one.
     `never_ban` (CIDR) is the operator's network, which no failed login locks out: by default the
     `lan` and, unless it is everybody, `ssh.allow_from`. A narrower one lets neighbours be banned.
@@ -308,6 +310,7 @@ class Site(Part):
     email: str
     timezone: str
     admin: str
+    people: dict[str, str] = {}
     lan: tuple[str, ...]
     media: dict[str, str]
     downloads: str = "/srv/media/downloads"

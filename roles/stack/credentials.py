@@ -71,6 +71,8 @@ def _specs(site: Site) -> Iterator[SecretSpec]:
     for name in _APPLICATIONS:
         yield SecretSpec(f"{name}_api_key", "hex", f"the key to {name}'s API", length=32)
         yield SecretSpec(f"{name}_password", "password", f"your login at {name}", length=24)
+    for name in sorted(site.people):
+        yield from _person(name)
     if site.tls.mode == "own-ca":
         yield from _CERTIFICATES
     for name in sorted({entry for own in site.own.values() for entry in own.secrets}):
@@ -92,6 +94,17 @@ def _specs(site: Site) -> Iterator[SecretSpec]:
         yield _OFFSITE
         for variable, name in sorted(site.backup.offsite.credentials.items()):
             yield SecretSpec(name, "given", f"{variable} of the second backup")
+
+
+def login(name: str) -> str:
+    """The entry with a person's password at the portal; its hash has _hash after that."""
+    return f"portal_{name.replace('-', '_')}_password"
+
+
+def _person(name: str) -> Iterator[SecretSpec]:
+    entry = login(name)
+    yield SecretSpec(entry, "password", f"{name}'s login at the portal", length=24)
+    yield SecretSpec(f"{entry}_hash", "argon2id", "what Authelia stores of it", of=entry)
 
 
 def _channels(notify: Notify) -> Iterator[SecretSpec]:

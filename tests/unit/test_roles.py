@@ -155,6 +155,21 @@ def test_authelia_denies_by_default_and_has_a_rule_a_route(
     assert asked["home.home.example.org"] == asked["sonarr.home.example.org"] == "two_factor"
 
 
+def test_the_household_logs_in_but_does_not_administer(
+    make_context: Callable[..., Context],
+) -> None:
+    context = make_context(people={"bob": "bob@example.org"})
+    path = "/opt/nexus/config/authelia/users_database.yml"
+    users = libyaml.load(file(roles_of(context), path).content)["users"]
+    assert {name: user["groups"] for name, user in users.items()} == {
+        "alice": ["admins", "users"],
+        "bob": ["users"],
+    }
+    assert users["bob"]["email"] == "bob@example.org"
+    hashed = [context.secrets[f"{name}_password_hash"] for name in ("authelia_admin", "portal_bob")]
+    assert [user["password"] for user in users.values()] == [each.reveal() for each in hashed]
+
+
 def test_authelia_has_a_rule_where_no_route_asks_it(make_context: Callable[..., Context]) -> None:
     asked = [s.name for s in CATALOGUE if s.route and s.route.policy in GROUPS]
     off = make_context(services={name: {"enabled": False} for name in asked})

@@ -74,6 +74,21 @@ def test_a_device_is_replaced_only_on_demand(inventory: Path) -> None:
     assert host.asked == [f"{GENERATE} --force"]
 
 
+def test_each_person_of_the_site_has_one_and_nobody_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, host = tmp_path / "home.py", Host()
+    raw = {**RAW, "people": {"bob-j": "bob@example.org"}}
+    path.write_text(f"site = {raw!r}\nhosts = [('192.0.2.1', {{'site': site}})]\n")
+    assert run(path, host, "--uri", "--user", "mallory") == 1
+    assert "mallory is not one of alice, bob-j" in capsys.readouterr().err
+    assert host.asked == []
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run(path, host, "--user", "bob-j") == 0
+    assert host.asked == [GENERATE.replace("alice", "bob-j")]
+    assert "show portal_bob_j_password" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("answer", "mend"),
     [
