@@ -115,6 +115,15 @@ HOST = (
         "Codes of the second factor fail once it is half a minute off, certificates later.",
     ),
     Alert(
+        "NamesNotResolved",
+        "host",
+        "nexus_names_resolved == 0",
+        3 * MINUTE,
+        "The host finds no names of the internet",
+        "Searches, downloads and updates stand still, and mail may not leave.",
+        "critical",
+    ),
+    Alert(
         "UnitFailed",
         "host",
         'nexus_unit_failed{unit!~"nexus-backup.*|apt-daily.*|unattended-upgrades.*"} == 1',
