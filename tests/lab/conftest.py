@@ -15,10 +15,14 @@ from tests.lab.fixtures import WAIT, lab, pytest_collection_modifyitems  # noqa:
 from tests.lab.images.build import publish
 from tests.lab.lab import Lab
 from tests.lab.legacy import Legacy
+from tests.lab.network import INTERNET, PREFIX, Namespace
 from tests.lab.paths import binaries
+from tests.lab.provider import Provider, new_key
 
 # Of the monitoring's times: 30 seconds from one reading to the next are 3, and 10 minutes are 1.
 PACE = 0.1
+# Where the tunnel of the host with the monitoring ends; other tests have places of their own.
+VPN = Namespace(f"{PREFIX}-monitored-vpn", INTERNET, 59)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -79,10 +83,15 @@ def monitored(
 ) -> Iterator[Deployment]:
     """A host with the monitoring, whose times are shortened: what takes minutes takes seconds."""
     host = lab.start_host(lab.free_name("monitored"))
-    deployment = Deployment(host, Path(tmp_path_factory.mktemp("monitored")), images)
-    deployment.site["monitoring"] = {"pace": PACE}
-    deployment.apply()
-    yield deployment
+    folder = Path(tmp_path_factory.mktemp("monitored"))
+    deployment = Deployment(host, folder, images)
+    deployment.site |= {"monitoring": {"pace": PACE}, "people": {"bob": "bob@example.org"}}
+    private, public = new_key()
+    with Provider(folder, public, VPN, "vpn2") as provider:
+        deployment.keep({"wireguard_private_key": private})
+        deployment.site["vpn"] = provider.vpn
+        deployment.apply()
+        yield deployment
     host.destroy()
 
 

@@ -64,6 +64,16 @@ class Provider:
     def endpoint(self) -> str:
         return f"{self.place.address}:{PORT}"
 
+    @property
+    def vpn(self) -> dict[str, Any]:
+        """What a site says of it (site.vpn)."""
+        return {
+            "provider": "custom",
+            "endpoint": self.endpoint,
+            "public_key": self.public_key,
+            "addresses": [f"{CLIENT}/32"],
+        }
+
     def __enter__(self) -> Self:
         self.place.create()
         for address in (f"{self.site}/32", f"{RESOLVER}/32"):

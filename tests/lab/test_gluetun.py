@@ -167,12 +167,7 @@ def home(
     private, public = new_key()
     deployment.keep({"wireguard_private_key": private})
     with Provider(folder, public) as provider:
-        deployment.site["vpn"] = {
-            "provider": "custom",
-            "endpoint": provider.endpoint,
-            "public_key": provider.public_key,
-            "addresses": [f"{CLIENT}/32"],
-        }
+        deployment.site["vpn"] = provider.vpn
         for name in LEFT_OUT:
             deployment.site["services"][name] = {"enabled": False}
         done = deployment.run("-y")

@@ -11,6 +11,7 @@ import pytest
 
 from roles.prometheus.alerts import WATCHDOG
 from tests.lab.deployment import Deployment
+from tests.lab.failures import ROUNDS, Key, stopped
 from tests.lab.monitoring import ask
 from tests.lab.network import LAN, ROUTER
 from tests.lab.sinks import Sinks, sinks
@@ -20,137 +21,14 @@ pytestmark = pytest.mark.lab
 # Seconds for all failures of a round together; the slowest is looked at for two minutes.
 PATIENCE = 420
 # Told for an hour after the last ban, which are six minutes here.
-LASTING = {("LoginAttack", "sshd")}
+LASTING = {("LoginAttack", "authelia")}
 # Over a while after it happened, whether anybody mends something or not.
-PASSING = {("ContainerRestarting", "lidarr"), ("ContainerOutOfMemory", "prowlarr")}
+PASSING = {
+    *(("ContainerRestarting", "lidarr"), ("ContainerOutOfMemory", "prowlarr")),
+    ("AlertsNotDelivered", ""),
+}
 # The lab's, not the rules': a namespace has clock, load and disk of the machine around it.
 AROUND = {"ClockWrong", "LoadHigh", "DiskFilling"}
-Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What breaks the host, what mends it, and who must be told: an alert's name and one label."""
-
-    breaks: str
-    mends: str
-    told: tuple[Key, ...]
-
-
-def stopped(service: str, *more: Key) -> Failure:
-    container = f"nexus-{service}-1"
-    told = (("ContainerStopped", service), *more)
-    return Failure(f"docker stop -t 1 {container}", f"docker start {container}", told)
-
-
-def broken_file(path: str, container: str, alert: str) -> Failure:
-    return Failure(
-        f"cp -p {path} {path}.kept; echo '}}: {{' >> {path}; docker kill -s HUP {container}",
-        f"cp {path}.kept {path}; rm {path}.kept; docker kill -s HUP {container}",
-        ((alert, ""),),
-    )
-
-
-def disk(
-    place: str, number: int, fill: str, options: str = "", mount: str = "rw"
-) -> tuple[str, str]:
-    """A small disk of its own, and its end."""
-    device, image = f"/dev/loop{number}", f"/var/tmp/{number}.img"
-    return (
-        f"truncate -s 24M {image}; mkfs.ext4 -q -F -m 0 {options} {image}; "
-        f"mknod -m 660 {device} b 7 {number}; losetup {device} {image}; mkdir -p {place}; "
-        f"mount -o {mount} {device} {place}; {fill}",
-        f"umount {place}; losetup -d {device}; rm -f {device} {image}; rmdir {place}",
-    )
-
-
-def signalled(service: str, *told: Key) -> Failure:
-    """Every process of a container stands still: it runs, and answers nobody."""
-    pids = f"$(docker top nexus-{service}-1 -eo pid | tail -n +2)"
-    return Failure(f"kill -STOP {pids}", f"kill -CONT {pids}", told)
-
-
-HOG = "taken = bytearray(b'x') * ({megabytes} << 20); import time; time.sleep({seconds})"
-FORKS = "import os, time; [os.fork() or time.sleep(600) for _ in range(190)]; time.sleep(600)"
-CONFIG = "/opt/nexus/config"
-BACKUP = "/var/lib/nexus/metrics/backup.prom"
-ROUND = (
-    # First, and so mended last: a backup needs the services, and writes its figures anew.
-    Failure(
-        "systemctl start nexus-backup@run; mv {repository}/config {repository}/../config.kept; "
-        "systemctl start nexus-backup@run; sed -Ei.kept "
-        "'s/^(nexus_backup_snapshot_timestamp_seconds.*) .*/\\1 1700000000/' "
-        f"{BACKUP}",
-        f"mv {{repository}}/../config.kept {{repository}}/config; rm -f {BACKUP}.kept; "
-        "systemctl reset-failed nexus-backup@run; systemctl start nexus-backup@run",
-        (("BackupFailed", ""), ("BackupTooOld", "sonarr")),
-    ),
-    Failure(
-        *disk("/srv/tiny", 51, "fallocate -l 22M /srv/tiny/film || true"),
-        (("DiskFull", "/srv/tiny"),),
-    ),
-    Failure(
-        *disk(
-            "/srv/names", 52, "for n in $(seq 16); do touch /srv/names/$n || true; done", "-N 16"
-        ),
-        (("InodesRunningOut", "/srv/names"),),
-    ),
-    Failure(*disk("/srv/frozen", 53, "true", mount="ro"), (("FileSystemReadOnly", "/srv/frozen"),)),
-    Failure(
-        "systemd-run --quiet --unit=lab-broken false || true",
-        "systemctl reset-failed lab-broken.service",
-        (("UnitFailed", "lab-broken.service"),),
-    ),
-    Failure(
-        "touch -d '2 days ago' /run/reboot-required",
-        "rm /run/reboot-required",
-        (("RebootRequired", ""),),
-    ),
-    stopped("homepage"),
-    stopped("postgres", ("DatabaseDown", "")),
-    stopped("valkey", ("SessionStoreDown", "")),
-    stopped("jaeger", ("TracesLost", "")),
-    stopped("loki", ("LogsStopped", "")),
-    signalled("jellyfin", ("RouteDown", "jellyfin"), ("ContainerUnhealthy", "jellyfin")),
-    signalled("grafana", ("TargetDown", "grafana")),
-    Failure(
-        "for n in 1 2 3 4; do docker restart -t 0 nexus-lidarr-1; sleep 4; done",
-        "true",
-        (("ContainerRestarting", "lidarr"),),
-    ),
-    Failure(
-        f'docker exec nexus-prowlarr-1 python3 -c "{HOG.format(megabytes=600, seconds=0)}" || true',
-        "docker restart -t 0 nexus-prowlarr-1",
-        (("ContainerOutOfMemory", "prowlarr"),),
-    ),
-    Failure(
-        f'docker exec -d nexus-bazarr-1 python3 -c "{HOG.format(megabytes=470, seconds=900)}"',
-        "docker restart -t 0 nexus-bazarr-1",
-        (("ContainerNearMemoryLimit", "bazarr"),),
-    ),
-    Failure(
-        f'docker exec -d nexus-radarr-1 python3 -c "{FORKS}"',
-        "docker restart -t 0 nexus-radarr-1",
-        (("ContainerNearProcessLimit", "radarr"),),
-    ),
-    Failure(
-        "for n in 21 22 23 24; do fail2ban-client set sshd banip 198.51.100.$n; done; sleep 5; "
-        "systemctl stop fail2ban",
-        "systemctl start fail2ban; for n in 1 2 3 4 5 6 7 8 9 10; do "
-        "fail2ban-client unban --all && break; sleep 1; done",
-        (("LoginAttack", "sshd"), ("BansNotKept", "")),
-    ),
-    broken_file(
-        f"{CONFIG}/prometheus/prometheus.yml",
-        "nexus-prometheus-1",
-        "PrometheusConfigurationRefused",
-    ),
-    broken_file(
-        f"{CONFIG}/alertmanager/alertmanager.yml",
-        "nexus-alertmanager-1",
-        "AlertmanagerConfigurationRefused",
-    ),
-)
 
 
 @dataclass
@@ -213,26 +91,26 @@ def test_a_healthy_host_tells_of_nothing(monitored: Deployment, told: Sinks) -> 
     assert alerts(monitored, "firing") - AROUND == {WATCHDOG}
 
 
+@pytest.mark.parametrize("which", ROUNDS)
 def test_each_failure_is_told_and_told_again_when_it_is_over(
-    monitored: Deployment, told: Sinks
+    monitored: Deployment, told: Sinks, which: str
 ) -> None:
-    host, heard = monitored.host, Heard(told, read=len(told.posts))
-    repository = monitored.site.get("backup", {}).get("repository", "/var/backups/nexus/restic")
-    host.run("apt-get install -qq -y --no-install-recommends e2fsprogs > /dev/null")
-    wanted = {key for failure in ROUND for key in failure.told}
+    failures, heard = ROUNDS[which], Heard(told, read=len(told.posts))
+    monitored.host.run("apt-get install -qq -y --no-install-recommends e2fsprogs > /dev/null")
+    wanted = {key for failure in failures for key in failure.told}
     began: dict[Key, float] = {}
     try:
-        for failure in ROUND:
+        for failure in failures:
             began |= dict.fromkeys(failure.told, time.monotonic() - heard.begun)
-            host.run(failure.breaks.replace("{repository}", repository), timeout=180)
+            failure.begin(monitored)
             heard.listen()
         missing = heard.wait(heard.firing, wanted)
         mails = "\n".join(told.mails)
     finally:
         mended = time.monotonic() - heard.begun
         heard.over = {key: at for key, at in heard.over.items() if key in PASSING}
-        for failure in reversed(ROUND):
-            host.run(failure.mends.replace("{repository}", repository), check=False, timeout=180)
+        for failure in reversed(failures):
+            failure.end(monitored)
     for key in sorted(wanted - missing, key=lambda key: heard.firing[key] - began[key]):
         print(f"{key[0]:34} {key[1]:20} told after {heard.firing[key] - began[key]:5.1f} s")
     assert not missing, f"nobody was told of {sorted(missing)}"
@@ -250,7 +128,7 @@ def test_a_channel_that_takes_nothing_is_told_by_the_other(
 ) -> None:
     failure, before = stopped("homepage"), len(told.mails)
     told.status = 500
-    monitored.host.run(failure.breaks)
+    failure.begin(monitored)
     try:
         found = eventually(
             lambda: (
@@ -260,7 +138,7 @@ def test_a_channel_that_takes_nothing_is_told_by_the_other(
         )
     finally:
         told.status = 200
-        monitored.host.run(failure.mends)
+        failure.end(monitored)
     assert found
 
 

@@ -6,38 +6,23 @@ import time
 
 import pytest
 
-from roles.scrub import STATE
 from tests.lab.deployment import Deployment
+from tests.lab.failures import CHECKSUMS, FLIP, LATER, SCRUB
 
 pytestmark = pytest.mark.lab
 
-UNIT = "nexus-scrub.service"
 POOL = "/usr/local/sbin/zpool"
-CHECKSUMS = f"{STATE}/checksums.db"
 FILM = "/srv/media/movies/Metropolis é/film.mkv"
-FLIP = """
-import os, sys
-seen = os.stat(sys.argv[1])
-with open(sys.argv[1], "r+b") as file:
-    file.seek(seen.st_size // 2)
-    letter = file.read(1)[0] ^ 1
-    file.seek(seen.st_size // 2)
-    file.write(bytes([letter]))
-os.utime(sys.argv[1], ns=(seen.st_atime_ns, seen.st_mtime_ns))
-"""
-LATER = """
-import sqlite3, sys
-with sqlite3.connect(sys.argv[1]) as known:
-    known.execute("UPDATE file SET read = read - 40 * 86400")
-"""
 
 
 def night(deployed: Deployment) -> str:
     """One run as its timer starts it: its status and its errors, a month after the last one."""
     host, began = deployed.host, time.time()
     host.run(f"! test -e {CHECKSUMS} || python3 -c '{LATER}' {CHECKSUMS}")
-    done = host.run(["systemctl", "start", UNIT], check=False, timeout=300)
-    said = f"journalctl --quiet --no-pager -o cat --since=@{began:.3f} -u {UNIT} -p err _COMM=scrub"
+    done = host.run(["systemctl", "start", SCRUB], check=False, timeout=300)
+    said = (
+        f"journalctl --quiet --no-pager -o cat --since=@{began:.3f} -u {SCRUB} -p err _COMM=scrub"
+    )
     return f"{done.returncode} {host.run(said).stdout}"
 
 
@@ -59,7 +44,7 @@ def test_a_flipped_bit_reaches_the_operator(deployed: Deployment) -> None:
         host.run(["python3", "-c", FLIP, FILM])
         said = night(deployed)
         assert said.startswith(f"1 {FILM} has changed by itself"), said
-        until_told(deployed, UNIT, began)
+        until_told(deployed, SCRUB, began)
         table = host.run(["/usr/local/lib/nexus/backup", "list"], check=False).stdout
         assert table.splitlines()[-1].endswith(f"DAMAGED: {FILM}")
         host.run(["python3", "-c", FLIP, FILM])
@@ -69,7 +54,7 @@ def test_a_flipped_bit_reaches_the_operator(deployed: Deployment) -> None:
         assert "nexus_media_damaged 0\n" in shown and shown.endswith("700:root\n")
     finally:
         host.run(f"rm -r '{FILM[:-9]}'")
-        host.run(["systemctl", "reset-failed", UNIT], check=False)
+        host.run(["systemctl", "reset-failed", SCRUB], check=False)
 
 
 def test_a_pool_that_lost_a_disk_reaches_the_operator(deployed: Deployment) -> None:

@@ -44,12 +44,7 @@ def swarm(deployment: Deployment) -> Iterator[Provider]:
         Provider(Path(folder), public, PLACE, INTERFACE) as provider,
     ):
         deployment.keep({KEY: private})
-        deployment.site["vpn"] = {
-            "provider": "custom",
-            "endpoint": provider.endpoint,
-            "public_key": provider.public_key,
-            "addresses": [f"{CLIENT}/32"],
-        }
+        deployment.site["vpn"] = provider.vpn
         try:
             deployment.apply()
             yield provider
