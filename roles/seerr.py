@@ -72,7 +72,8 @@ def desired(context: Context) -> Desired:
         File(DECLARATION, (json.dumps(declaration, indent=2) + "\n").encode(), "0600"),
         File(SETUP, context.template(f"{ROLE}/setup", declaration=DECLARATION), "0700"),
     )
-    inputs = (*paths(r for r in resources if isinstance(r, File)), folder)
+    # With its settings gone it is a wizard again, open to the first who comes.
+    inputs = (*paths(resources), folder)
     return Desired(
         ROLE, resources, handed_on=(Handler("seerr-setup", (SETUP,), inputs, last=True),)
     )

@@ -193,7 +193,8 @@ def test_the_second_ban_comes_sooner_and_lasts_longer(
     attacker.jellyfin(LIMIT)
     eventually(lambda: ban_seconds(guarded, attacker.source) == short_bans, guarded)
     eventually(lambda: attacker.reaches(443), guarded)
-    assert ban_seconds(guarded, attacker.source) == 0
+    # The port opens a moment before fail2ban forgets the ban.
+    eventually(lambda: ban_seconds(guarded, attacker.source) == 0, guarded)
     attacker.jellyfin(LIMIT - 2)
     eventually(lambda: ban_seconds(guarded, attacker.source) > short_bans, guarded)
 

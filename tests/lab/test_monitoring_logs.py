@@ -28,14 +28,16 @@ NOBODY = "198.51.100.213"
 REPORTED = Path("tests/lab/legacy/files/config/otel/config.yaml")
 TELEMETRY = ("loki", "alloy", "otel-collector", "jaeger")
 IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
+# Seconds.
+AHEAD = 3
 # The kernel's log is not to be had in a namespace: the entry as journald would have stored it,
 # a moment ahead, because a reader takes what is newer than what it has read.
 KERNEL_ENTRY = """
 apt-get install -qq -y --no-install-recommends systemd-journal-remote > /dev/null
 machine=$(cat /etc/machine-id)
 {{
-    echo __REALTIME_TIMESTAMP=$(($(date +%s) + 3))000000
-    awk '{{ printf "__MONOTONIC_TIMESTAMP=%d\\n", ($1 + 3) * 1000000 }}' /proc/uptime
+    echo __REALTIME_TIMESTAMP=$(($(date +%s) + {ahead}))000000
+    awk '{{ printf "__MONOTONIC_TIMESTAMP=%d\\n", ($1 + {ahead}) * 1000000 }}' /proc/uptime
     echo _BOOT_ID=$(tr -d - < /proc/sys/kernel/random/boot_id)
     echo _MACHINE_ID=$machine
     echo _TRANSPORT=kernel
@@ -67,7 +69,9 @@ def eventually(found: Callable[[], Any]) -> Any:
 
 
 def write_kernel_line(monitored: Deployment, _: Guesser, marker: str) -> None:
-    monitored.host.run(KERNEL_ENTRY.format(marker=marker))
+    monitored.host.run(KERNEL_ENTRY.format(marker=marker, ahead=AHEAD))
+    # Until that moment has come, what others write would lie behind what the reader has read.
+    time.sleep(AHEAD)
 
 
 def ban(monitored: Deployment, _: Guesser, marker: str) -> None:

@@ -167,6 +167,20 @@ def test_a_changed_entry_comes_back_in_one_run(
         test_without_login_or_key_nobody_gets_in(deployed, service)
 
 
+@pytest.mark.parametrize(
+    "file",
+    ["sonarr/config/config.xml", "bazarr/config/config/config.yaml", "seerr/config/settings.json"],
+)
+def test_settings_that_are_gone_leave_no_open_wizard(deployed: Deployment, file: str) -> None:
+    deployed.host.run(["truncate", "-s", "0", f"/opt/nexus/data/{file}"])
+    deployed.apply()
+    for service in API:
+        test_without_login_or_key_nobody_gets_in(deployed, service)
+    test_bazarr_and_seerr_show_strangers_nothing(deployed)
+    test_they_know_each_other(deployed)
+    assert deployed.apply() == []
+
+
 def test_downloads_are_filed_by_hard_link_and_only_read_by_the_player(
     deployed: Deployment,
 ) -> None:

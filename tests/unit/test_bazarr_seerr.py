@@ -141,3 +141,9 @@ def test_seerr_is_told_only_of_servers_with_a_folder(make_context: Callable[...,
     role = seerr.desired(make_context(media={"films": "/srv/media/films"}))
     declared = next(r for r in role.resources if getattr(r, "path", "") == seerr.DECLARATION)
     assert [server["kind"] for server in json.loads(declared.content)["servers"]] == ["radarr"]  # type: ignore[union-attr]
+
+
+def test_settings_that_are_gone_are_set_up_again(context: Context) -> None:
+    role = seerr.desired(context)
+    (setup,) = role.handed_on
+    assert entries(role).path in setup.on
