@@ -106,8 +106,9 @@ lint: .venv/installed ## lint and type checks of the toolkit
 
 .PHONY: unit
 unit: .venv/installed ## the fast tests: no root, no host
-	@# What is loaded of itself is also rewritten by pytest in each of its processes.
-	$(PYTHON) -m pytest tests/unit --disable-plugin-autoload -p hypothesispytest -p xdist -n auto
+	@# What is loaded of itself is also rewritten by pytest in each of its processes; what is compiled
+	@# is kept for the hundred programs that the tests start.
+	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest tests/unit --disable-plugin-autoload -p hypothesispytest -p xdist -n auto
 
 .PHONY: rules
 rules: .venv/installed ## alerts and service levels, judged by Prometheus's own tool

@@ -141,14 +141,13 @@ METRICS = "/var/lib/nexus/metrics"
 BACKUP = f"{METRICS}/backup.prom"
 PERIODIC = "/var/lib/apt/periodic"
 REPOSITORY = "/var/backups/nexus/restic"
-MEGABYTES = (
-    "local megabyte = string.rep('x', 1048576); for n = 1, 61 do redis.call('{}', 'lab' .. n{}) end"
-)
 PROXY = f"{CONFIG}/traefik"
 VALKEY = (
     f"REDISCLI_AUTH=$(sed -n 's/^requirepass //p' {CONFIG}/valkey/valkey.conf) "
-    "docker exec -e REDISCLI_AUTH nexus-valkey-1 valkey-cli --no-auth-warning"
+    "docker exec -i -e REDISCLI_AUTH nexus-valkey-1 valkey-cli"
 )
+# One at a time: together they would be in memory twice, once for the file of what was done.
+MEGABYTE = 'eval "return redis.call([[set]], KEYS[1], string.rep([[x]], 1048576))" 1 lab%g'
 # It reads a certificate anew when the file that names it changes.
 READ_AGAIN = "touch dynamic/*.yml"
 FORGET_BANS = (
@@ -167,6 +166,8 @@ FIRST = (
         "systemctl reset-failed nexus-backup@run; systemctl start nexus-backup@run",
         (("BackupFailed", ""), ("BackupTooOld", "sonarr")),
     ),
+    # While the portal still has its database.
+    Failure(guesses, "true", (("LoginAttack", "authelia"),)),
     Failure(
         certificate_for(seconds=420),
         f"cd {PROXY}; mv kept.pem certificate.pem; {READ_AGAIN}",
@@ -220,7 +221,6 @@ FIRST = (
         "docker restart -t 0 nexus-radarr-1",
         (("ContainerNearProcessLimit", "radarr"),),
     ),
-    Failure(guesses, "true", (("LoginAttack", "authelia"),)),
     Failure(
         "fail2ban-client set sshd banip $(seq -f 203.0.113.%g 1 55); sleep 5; "
         "systemctl stop fail2ban",
@@ -279,7 +279,7 @@ SECOND = (
         f"mkdir -p {FILM[:-9]}; head -c 1M /dev/urandom > {FILM}; systemctl start {SCRUB}; "
         f"python3 -c '{FLIP}' {FILM}; python3 -c '{LATER}' {CHECKSUMS}; "
         f"systemctl start {SCRUB} || true",
-        f"rm -r {FILM[:-9]}; systemctl reset-failed {SCRUB}; systemctl start {SCRUB}",
+        f"python3 -c '{FLIP}' {FILM}; systemctl reset-failed {SCRUB}; systemctl start {SCRUB}",
         (("MediaDamaged", ""),),
     ),
     Failure(
@@ -292,8 +292,8 @@ SECOND = (
     ),
     Failure(
         # Nothing of it may be forgotten to make room.
-        f'{VALKEY} eval "{MEGABYTES.format("set", ", megabyte")}" 0',
-        f'{VALKEY} eval "{MEGABYTES.format("del", "")}" 0',
+        f"seq -f '{MEGABYTE}' 60 | {VALKEY}",
+        f"{VALKEY} del $(seq -f lab%g 60)",
         (("SessionStoreFull", ""),),
     ),
     Failure(

@@ -130,7 +130,8 @@ def test_the_household_is_not_let_in(monitored: Deployment, tmp_path: Path) -> N
     with chromium(tmp_path, authority, DOMAIN, monitored.host.address) as driver:
         driver.get(f"https://auth.{DOMAIN}/")
         assert driver.execute_async_script(LOGIN, "bob", password) == 200
-        assert status(monitored, driver, f"https://seerr.{DOMAIN}/") == 200
+        # Seerr's own login.
+        assert status(monitored, driver, f"https://seerr.{DOMAIN}/") == 307
         assert status(monitored, driver, GRAFANA) == 403
 
 

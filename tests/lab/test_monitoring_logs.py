@@ -152,6 +152,7 @@ def test_lines_wait_while_the_store_is_away(monitored: Deployment) -> None:
     monitored.host.run(["docker", "start", "nexus-alloy-1"])
     time.sleep(2)
     monitored.host.run(["docker", "start", "nexus-loki-1"])
+    eventually(lambda: "nexus-loki-1" in monitored.healthy())
     query = f'{{kept="full", service="sudo"}} |= "{marker}"'
     assert len(eventually(lambda: lines(monitored, query))) == 1
 
@@ -159,8 +160,9 @@ def test_lines_wait_while_the_store_is_away(monitored: Deployment) -> None:
 def test_docker_s_own_way_to_a_log_still_works(monitored: Deployment) -> None:
     said = monitored.host.run("docker logs --tail 5 nexus-traefik-1 2>&1").stdout
     assert "ClientHost" in said
+    sent = re.compile(r"^loki_write_sent_entries_total\S* [1-9]", re.MULTILINE)
+    eventually(lambda: sent.search(ask(monitored, "alloy", 12345, "/metrics")))
     read = ask(monitored, "alloy", 12345, "/metrics")
-    assert re.search(r"^loki_write_sent_entries_total\S* [1-9]", read, re.MULTILINE)
     assert re.search(r"^loki_write_dropped_entries_total\S* 0$", read, re.MULTILINE)
 
 
