@@ -22,6 +22,7 @@ from roles.prometheus import alerts, slo
 from roles.stack.service import Service
 from roles.stack.stack import COMPOSE_FILE, PROJECT, config_folder, data_folder, secret_file
 from roles.verify.collected import Collected
+from roles.verify.collector import FIGURES
 from roles.verify.target import Target
 
 PINNED = "@sha256:" + "0" * 64
@@ -197,11 +198,16 @@ def _prometheus(context: Context) -> dict[str, str]:
         "/api/v1/targets?state=active": {"activeTargets": [{"health": "up"}]},
         "/api/v1/rules": {"groups": [{"rules": group} for group in rules]},
         "/api/v1/alertmanagers": {"activeAlertmanagers": [{}]},
-        "/api/v1/label/__name__/values": [
-            *("node_cpu_seconds_total", "traefik_service_request_duration_seconds_sum"),
-            *("jellyfin_sessions", "nexus_backup_snapshot_timestamp_seconds"),
-            *("container_memory_working_set_bytes", "probe_success", "pg_up"),
-        ],
+        FIGURES: {
+            "result": [
+                {"metric": {"__name__": name}}
+                for name in (
+                    *("node_cpu_seconds_total", "traefik_service_request_duration_seconds_sum"),
+                    *("jellyfin_sessions", "nexus_backup_snapshot_timestamp_seconds"),
+                    *("container_memory_working_set_bytes", "probe_success", "pg_up"),
+                )
+            ]
+        },
     }
     return {path: json.dumps({"data": answer}) for path, answer in answers.items()}
 
@@ -328,7 +334,7 @@ def legacy() -> Target:
         "/api/v1/targets?state=active": metrics,
         "/api/v1/rules": '{"data": {"groups": []}}',
         "/api/v1/alertmanagers": '{"data": {"activeAlertmanagers": []}}',
-        "/api/v1/label/__name__/values": '{"data": ["node_cpu_seconds_total"]}',
+        FIGURES: '{"data": {"result": [{"metric": {"__name__": "node_cpu_seconds_total"}}]}}',
     }
     weak = {"Uid": "0 0 0 0", "CapBnd": ALL_CAPABILITIES, "NoNewPrivs": "0", "Seccomp": "2"}
     raw = _collection(
