@@ -268,12 +268,11 @@ SECOND = (
     Failure(
         # Any file that a backup needs: what a disk that loses a bit does to it.
         f"cd {REPOSITORY}; file=$(ls -d index/* | head -n 1); cp -p $file /var/tmp/index.kept; "
-        f"chmod 600 $file; python3 -c '{FLIP}' $file; systemctl start nexus-backup@maintain; "
-        "systemctl start nexus-backup@drill; true",
+        f"chmod 600 $file; python3 -c '{FLIP}' $file; systemctl start nexus-backup@maintain; true",
         f"cd {REPOSITORY}; cp -p /var/tmp/index.kept $(ls -d index/* | head -n 1); "
         "rm /var/tmp/index.kept; systemctl reset-failed 'nexus-backup@*'; "
-        "systemctl start nexus-backup@maintain; systemctl start nexus-backup@drill",
-        (("BackupDamaged", "local"), ("DrillFailed", "local")),
+        "systemctl start nexus-backup@maintain",
+        (("BackupDamaged", "local"),),
     ),
     Failure(
         f"mkdir -p {FILM[:-9]}; head -c 1M /dev/urandom > {FILM}; systemctl start {SCRUB}; "
@@ -281,14 +280,6 @@ SECOND = (
         f"systemctl start {SCRUB} || true",
         f"python3 -c '{FLIP}' {FILM}; systemctl reset-failed {SCRUB}; systemctl start {SCRUB}",
         (("MediaDamaged", ""),),
-    ),
-    Failure(
-        "docker exec -d nexus-postgres-1 sh -c 'for n in $(seq 39); do "
-        'psql -q -U authelia authelia -c "SELECT pg_sleep(900)" & done; wait\'',
-        'docker exec nexus-postgres-1 psql -q -U authelia authelia -c "SELECT '
-        "pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE query LIKE '%sleep(900)%' AND pid <> pg_backend_pid()\"",
-        (("DatabaseConnectionsUsedUp", ""),),
     ),
     Failure(
         # Nothing of it may be forgotten to make room.

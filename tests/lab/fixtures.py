@@ -9,11 +9,6 @@ import pytest
 from tests.lab.lab import Lab
 
 WAIT = 600.0
-# What takes longest begins first: begun last, it would be waited for alone.
-LONGEST = (
-    *("test_interruption.py", "test_monitoring_", "test_backup.py", "test_attacks.py"),
-    *("test_backup_s3.py", "test_drift.py"),
-)
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +20,4 @@ def lab() -> Iterator[Lab]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that bring up labs of their own go first: the session's one blocks others."""
-    items.sort(key=lambda item: (item.get_closest_marker("own_lab") is None, _turn(item)))
-
-
-def _turn(item: pytest.Item) -> int:
-    turns = (n for n, name in enumerate(LONGEST) if item.path.name.startswith(name))
-    return next(turns, len(LONGEST))
+    items.sort(key=lambda item: "lab" in getattr(item, "fixturenames", ()))
