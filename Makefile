@@ -161,7 +161,9 @@ build/axe/installed: .venv/installed tests/lab/axe/requirements.txt
 .PHONY: lab
 lab: lab-needs build/axe/installed ## the tests on disposable Debian hosts (root on Linux)
 	$(PYTHON) -m pytest tests/lab -m own_lab
-	$(PYTHON) -m pytest tests/lab -m "not own_lab" -n 3 --dist loadfile --durations=10
+	@# A process for each processor: hosts that starve fail for no reason of their own.
+	$(PYTHON) -m pytest tests/lab -m "not own_lab" -n $$(($$(nproc) < 3 ? $$(nproc) : 3)) \
+		--dist loadfile --durations=10
 
 .PHONY: lab-up
 lab-up: lab-needs ## start the lab and the host h1 in it; they stay
