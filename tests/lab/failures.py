@@ -147,7 +147,9 @@ VALKEY = (
     "docker exec -i -e REDISCLI_AUTH nexus-valkey-1 valkey-cli"
 )
 # One at a time: together they would be in memory twice, once for the file of what was done.
-MEGABYTE = 'eval "return redis.call([[set]], KEYS[1], string.rep([[x]], 1048576))" 1 lab%g'
+MEGABYTE = (
+    'eval "return redis.call([[set]], KEYS[1], string.rep([[x]], 1048576), [[EX]], 900)" 1 lab%g'
+)
 # It reads a certificate anew when the file that names it changes.
 READ_AGAIN = "touch dynamic/*.yml"
 FORGET_BANS = (
@@ -267,7 +269,8 @@ FILM = "/srv/media/movies/Nosferatu/film.mkv"
 SECOND = (
     Failure(
         # Any file that a backup needs: what a disk that loses a bit does to it.
-        f"cd {REPOSITORY}; file=$(ls -d index/* | head -n 1); cp -p $file /var/tmp/index.kept; "
+        f"systemctl start nexus-backup@run; cd {REPOSITORY}; file=$(ls -d index/* | head -n 1); "
+        "cp -p $file /var/tmp/index.kept; "
         f"chmod 600 $file; python3 -c '{FLIP}' $file; systemctl start nexus-backup@maintain; true",
         f"cd {REPOSITORY}; cp -p /var/tmp/index.kept $(ls -d index/* | head -n 1); "
         "rm /var/tmp/index.kept; systemctl reset-failed 'nexus-backup@*'; "
@@ -282,7 +285,7 @@ SECOND = (
         (("MediaDamaged", ""),),
     ),
     Failure(
-        # Nothing of it may be forgotten to make room.
+        # As sessions are: the oldest make room for new ones.
         f"seq -f '{MEGABYTE}' 60 | {VALKEY}",
         f"{VALKEY} del $(seq -f lab%g 60)",
         (("SessionStoreFull", ""),),
