@@ -35,7 +35,6 @@ WEAKENED = ("bazarr", "homepage", "jellyfin", "postgres")
 WEAK_FILE = "/root/weak.yml"
 # A stack that the site replaces. Its container never starts, so that it offends nobody else.
 OLD = "old"
-REPLACES = {"replaces": [OLD]}
 SECRET = "/opt/nexus/secrets/authelia/authelia_session_secret"
 
 
@@ -136,11 +135,9 @@ def of(*roles: str) -> set[str]:
     return {check.id for check in catalogue.checks() if check.role in roles} - absent
 
 
-def failing(
-    deployed: Deployment, folder: Path, site: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """The built checks that fail now, with what was seen; `site` is what the deploy changed."""
-    deployed.argv(site=site)
+def failing(deployed: Deployment, folder: Path) -> dict[str, Any]:
+    """The built checks that fail now, with what was seen."""
+    deployed.argv(site={"replaces": [OLD]})
     done = deployed.execute([*REPORT, str(deployed.inventory), "--out", str(folder)])
     assert (folder / "scorecard.json").exists(), done.stdout + done.stderr
     found = json.loads((folder / "scorecard.json").read_text())["checks"]
@@ -179,7 +176,7 @@ def test_every_role_is_removed() -> None:
 
 def test_without_the_roles_of_the_machine(deployed: Deployment, tmp_path: Path) -> None:
     with without(deployed, MACHINE.values()):
-        expect_exactly(failing(deployed, tmp_path, REPLACES), of(*MACHINE) - LATER | ALWAYS)
+        expect_exactly(failing(deployed, tmp_path), of(*MACHINE) - LATER | ALWAYS)
 
 
 def test_without_the_doors_and_the_stack(deployed: Deployment, tmp_path: Path) -> None:
@@ -187,13 +184,13 @@ def test_without_the_doors_and_the_stack(deployed: Deployment, tmp_path: Path) -
     deployed.host.run(["tee", WEAK_FILE], stdin=yaml.safe_dump(weakened(project)))
     # The stack first: what is stopped must stay so.
     with without(deployed, reversed(DOORS.values())):
-        expect_exactly(failing(deployed, tmp_path, REPLACES), of(*DOORS) | ALWAYS | WITH_THE_DOORS)
+        expect_exactly(failing(deployed, tmp_path), of(*DOORS) | ALWAYS | WITH_THE_DOORS)
 
 
 def test_without_the_applications(deployed: Deployment, tmp_path: Path) -> None:
     with without(deployed, APPLICATIONS.values()):
         expected = of(*APPLICATIONS) | ALWAYS | WITH_THE_APPLICATIONS
-        expect_exactly(failing(deployed, tmp_path, REPLACES), expected)
+        expect_exactly(failing(deployed, tmp_path), expected)
 
 
 def weakened(project: dict[str, Any]) -> dict[str, Any]:
