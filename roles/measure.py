@@ -32,8 +32,6 @@ STATE = "/var/lib/nexus/measure"
 SERVICE, TIMER = "nexus-measure.service", "nexus-watch.timer"
 # Seconds at a pace of 1: the host, the applications, the disks' own word, and the watcher.
 OFTEN, APPLICATIONS, STORAGE, LOOK = 15, 60, 3600, 300
-# A name that the host looks up anyhow: where its updates come from.
-NAMES = {"debian": "deb.debian.org", "ubuntu": "archive.ubuntu.com"}
 # Which vault entry opens an application's API, and how it is asked.
 KEYS = {
     "jellyfin": ("jellyfin", "jellyfin_admin_password"),
@@ -92,7 +90,6 @@ def _settings(context: Context, applications: list[tuple[dict[str, Any], str]]) 
         "repositories": ["local", *(["offsite"] if site.backup.offsite else [])],
         "objectives": site.backup.objectives.in_seconds(),
         "updates": site.updates.automatic,
-        "name": NAMES[context.facts.distribution],
         "storage": BACKUP_STORAGE,
         "applications": [about for about, _ in applications],
     }
