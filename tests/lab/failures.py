@@ -271,7 +271,7 @@ SECOND = (
         # Any file that a backup needs: what a disk that loses a bit does to it.
         f"systemctl start nexus-backup@run; cd {REPOSITORY}; file=$(ls -d index/* | head -n 1); "
         "cp -p $file /var/tmp/index.kept; "
-        f"chmod 600 $file; python3 -c '{FLIP}' $file; systemctl start nexus-backup@maintain; true",
+        f"python3 -c '{FLIP}' $file; systemctl start nexus-backup@maintain; true",
         f"cd {REPOSITORY}; cp -p /var/tmp/index.kept $(ls -d index/* | head -n 1); "
         "rm /var/tmp/index.kept; systemctl reset-failed 'nexus-backup@*'; "
         "systemctl start nexus-backup@maintain",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.lab.deployment import Deployment
+from tests.lab.failures import FLIP
 from tests.lab.host import Host
 
 pytestmark = pytest.mark.lab
@@ -20,13 +21,6 @@ pytestmark = pytest.mark.lab
 PROGRAM = "/usr/local/lib/nexus/backup"
 PLACE = "/var/tmp/faults"
 RESTIC = f"RESTIC_PASSWORD_FILE={PLACE}/password RESTIC_CACHE_DIR={PLACE}/cache restic -q"
-FLIP = """
-import os, sys
-os.chmod(sys.argv[1], 0o600)
-content = bytearray(open(sys.argv[1], "rb").read())
-content[len(content) // 2] ^= 1
-open(sys.argv[1], "wb").write(content)
-"""
 HOLD = "BEGIN; LOCK TABLE authentication_logs; SELECT pg_sleep(60)"
 HELD = "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted"
 LET_GO = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'"
