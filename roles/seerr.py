@@ -8,7 +8,7 @@ the first time, so that whoever comes earlier can be none but an administrator o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pyinfra.api.deploy import deploy as pyinfra_deploy
@@ -49,6 +49,7 @@ def desired(context: Context) -> Desired:
         "type": JELLYFIN,
         "password": setup_file(ROLE, PASSWORD),
         "servers": servers,
+        "gone": list(_gone({server["kind"] for server in servers})),
     }
     entries = {
         "main/apiKey": context.secrets[KEY].reveal(),
@@ -101,6 +102,13 @@ def _servers(context: Context) -> Iterator[dict[str, Any]]:
                     **SERVERS[application.service],
                 },
             }
+
+
+def _gone(served: Collection[str]) -> Iterator[dict[str, str]]:
+    """What an earlier deploy may have introduced, under this name and with this address."""
+    for each in servarr.APPLICATIONS:
+        if each.service in SERVERS and each.service not in served:
+            yield {"kind": each.service, "name": each.label, "hostname": each.service}
 
 
 def _port(context: Context, name: str) -> int:

@@ -16,6 +16,7 @@ from pyinfra.api.deploy import deploy as pyinfra_deploy
 from roles.context import Context, setup_file
 from roles.core.model import Desired, File, Handler, Settings, paths
 from roles.core.operations import Plan, converge
+from roles.stack.catalogue import CATALOGUE
 from roles.stack.service import Service
 from roles.stack.stack import PROJECT, data_folder
 
@@ -133,6 +134,7 @@ def _declared(context: Context, application: Application) -> dict[str, Any]:
     address = context.stack.address(service.name, "media")
     is_indexer = application.service == INDEXERS
     providers = _indexed(context) if is_indexer else _clients(context, application)
+    gone = _gone_applications(context) if is_indexer else _gone_clients(context)
     return {
         "name": application.label,
         "url": f"{_url(service, address)}/api/{application.api}",
@@ -141,6 +143,7 @@ def _declared(context: Context, application: Application) -> dict[str, Any]:
         "password": setup_file(ROLE, f"{service.name}_password"),
         "folders": folders(context, application),
         "providers": list(providers),
+        "gone": list(gone),
         "sync": is_indexer,
     }
 
@@ -182,6 +185,32 @@ def _clients(context: Context, application: Application) -> Iterator[dict[str, A
             },
             "secrets": {field: setup_file(ROLE, entry) for field, entry in client.login},
         }
+
+
+def _gone_applications(context: Context) -> Iterator[dict[str, str]]:
+    """What an earlier deploy may have introduced, under this name and with this address."""
+    for service in _absent(context):
+        for application in APPLICATIONS:
+            if application.service == service.name:
+                address = _url(service, service.name)
+                yield _gone("applications", application.label, "baseUrl", address)
+
+
+def _gone_clients(context: Context) -> Iterator[dict[str, str]]:
+    for service in _absent(context):
+        for client in CLIENTS:
+            if client.service == service.name:
+                address = service.behind or service.name
+                yield _gone("downloadclient", client.implementation, "host", address)
+
+
+def _gone(endpoint: str, name: str, field: str, value: str) -> dict[str, str]:
+    return {"endpoint": endpoint, "name": name, "field": field, "value": value}
+
+
+def _absent(context: Context) -> Iterator[Service]:
+    names = {service.name for service in context.stack.services}
+    return (service for service in CATALOGUE if service.name not in names)
 
 
 def _present(context: Context) -> list[Client]:

@@ -143,6 +143,19 @@ def test_a_new_key_replaces_the_old_one_everywhere(deployed: Deployment) -> None
     assert deployed.apply() == []
 
 
+def test_one_that_leaves_the_site_leaves_the_others(deployed: Deployment) -> None:
+    key, seerr = key_of(deployed, "prowlarr"), key_of(deployed, "seerr")
+    try:
+        deployed.apply({"services": {**deployed.site["services"], "sonarr": {"enabled": False}}})
+        known = ask(deployed, "traefik", "prowlarr", "/api/v1/applications", key)
+        assert {item["name"] for item in json.loads(known[2])} == {"Radarr", "Lidarr"}
+        found = ask(deployed, "traefik", "seerr", "/api/v1/settings/sonarr", seerr)
+        assert found[::2] == (200, "[]")
+    finally:
+        deployed.apply()
+    test_they_know_each_other(deployed)
+
+
 @pytest.mark.parametrize(
     ("service", "file", "right", "wrong"),
     [

@@ -13,7 +13,7 @@ from roles import bazarr, seerr
 from roles.context import Context
 from roles.core import libyaml
 from roles.core.agent import entries_of, with_entries
-from roles.core.model import Desired, Settings
+from roles.core.model import Desired, File, Settings
 from tests.lab.images.doubles import bazarr_double, seerr_double
 from tests.lab.images.doubles.http import Request
 from tests.lab.images.doubles.seerr_double import Seerr
@@ -128,6 +128,17 @@ def test_seerr_refuses_a_server_that_lacks_what_upstream_requires(tmp_path: Path
     assert made.settings["sonarr"] == []
 
 
+def test_seerr_gives_no_number_of_its_servers_twice(tmp_path: Path) -> None:
+    made = Seerr(tmp_path)
+    made.users.append({"id": 1, "admin": True, "jellyfinUserId": "x"})
+    made.settings["radarr"] = [{"id": 0}, {"id": 1}]
+    headers = {"x-api-key": made.settings["main"]["apiKey"]}
+    for number, status in ((0, 200), (0, 404)):
+        path = f"/api/v1/settings/radarr/{number}"
+        assert made.handle(Request("DELETE", path, headers, b"", "172.30.1.3")).status == status
+    assert made.settings["radarr"] == [{"id": 1}]
+
+
 def test_seerr_believes_forwarded_addresses_only_where_it_is_told_to(tmp_path: Path) -> None:
     made = Seerr(tmp_path)
     request = Request("GET", "/", {"x-forwarded-for": "203.0.113.7"}, b"", "172.30.1.3")
@@ -139,8 +150,10 @@ def test_seerr_believes_forwarded_addresses_only_where_it_is_told_to(tmp_path: P
 
 def test_seerr_is_told_only_of_servers_with_a_folder(make_context: Callable[..., Context]) -> None:
     role = seerr.desired(make_context(media={"films": "/srv/media/films"}))
-    declared = next(r for r in role.resources if getattr(r, "path", "") == seerr.DECLARATION)
-    assert [server["kind"] for server in json.loads(declared.content)["servers"]] == ["radarr"]  # type: ignore[union-attr]
+    declared = next(r for r in role.of(File) if r.path == seerr.DECLARATION)
+    told = json.loads(declared.content)
+    assert [server["kind"] for server in told["servers"]] == ["radarr"]
+    assert told["gone"] == [{"kind": "sonarr", "name": "Sonarr", "hostname": "sonarr"}]
 
 
 def test_settings_that_are_gone_are_set_up_again(context: Context) -> None:

@@ -49,7 +49,7 @@ def start(answer: Callable[[Request], Response]) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(found.body)
 
-        do_POST = do_PUT = do_GET  # noqa: N815 - the names are the standard library's
+        do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the names are the standard library's
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     serve(server)
@@ -107,6 +107,9 @@ class World:
                         "baseUrl": self.url(provider["name"]),
                         "prowlarrUrl": self.url("Prowlarr"),
                     }
+            for gone in application["gone"]:
+                host = gone["field"] == "host"
+                gone["value"] = "127.0.0.1" if host else self.url(gone["name"])
         text = json.dumps(found).replace("/opt/nexus/secrets", str(self.folder / "secrets"))
         return list(json.loads(text))
 
@@ -242,6 +245,25 @@ def test_what_the_operator_added_stays(world: World) -> None:
     assert world.introduce().returncode == 0
     kept = {item["name"]: item["tags"] for item in state(world, "Sonarr")["downloadclient"]}
     assert kept["QBittorrent"] == kept["mine"] == [7]
+
+
+def test_what_has_left_the_site_is_forgotten(
+    world: World, make_context: Callable[..., Context]
+) -> None:
+    world.introduce()
+    own = {**torrents(state(world, "Radarr")), "id": 9}
+    elsewhere = {"name": "host", "value": "nas.lan"}
+    own["fields"] = [elsewhere if f["name"] == "host" else f for f in own["fields"]]
+    state(world, "Radarr")["downloadclient"] = [own]
+    # The doubles are at addresses of this machine, and so is what was introduced.
+    left = {name: value for name, value in SITE.items() if name != "vpn"}
+    left |= {"services": {"sonarr": {"enabled": False}}}
+    world.context = make_context(**left)
+    world.role = servarr.desired(world.context)
+    assert world.introduce().returncode == 0
+    assert [c["name"] for c in state(world, "Lidarr")["downloadclient"]] == ["Sabnzbd"]
+    assert state(world, "Radarr")["downloadclient"][0] == own
+    assert [c["name"] for c in state(world, "Prowlarr")["applications"]] == ["Radarr", "Lidarr"]
 
 
 @pytest.mark.parametrize(

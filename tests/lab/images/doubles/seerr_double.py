@@ -290,15 +290,18 @@ class Seerr:
         if rest == ["test"]:
             _judge(body, CONNECTION)
             return as_json(_test(body))
-        _judge(body, {**SERVER, **OWN[kind]})
-        if "id" in body:
-            raise RefusedError(400, "request/body/id is read-only")
-        number = int(rest[0]) if rest else len(listed)
-        if method == "PUT" and number >= len(listed):
+        number = int(rest[0]) if rest else max((item["id"] for item in listed), default=-1) + 1
+        if rest and all(item["id"] != number for item in listed):
             raise RefusedError(404, "Settings instance not found")
-        listed[number : number + 1] = [{**body, "id": number}]
+        kept = [item for item in listed if item["id"] != number]
+        if method != "DELETE":
+            _judge(body, {**SERVER, **OWN[kind]})
+            if "id" in body:
+                raise RefusedError(400, "request/body/id is read-only")
+            kept.append({**body, "id": number})
+        self.settings[kind] = kept
         self.save()
-        return as_json(listed[number], 201 if method == "POST" else 200)
+        return as_json({**body, "id": number}, 201 if method == "POST" else 200)
 
 
 def _judge(body: Json, wanted: Mapping[str, type]) -> None:

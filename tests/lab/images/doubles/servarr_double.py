@@ -210,6 +210,12 @@ class State:
         self.save()
         return item
 
+    def remove(self, kind: str, number: int) -> Json:
+        """An unknown number is no error (ProviderFactory.cs)."""
+        self.data[kind] = [item for item in self.data[kind] if item["id"] != number]
+        self.save()
+        return {}
+
 
 def hashed(password: str, salt: str) -> str:
     """PBKDF2 with HMAC-SHA512, as UserService.cs does it."""
@@ -344,6 +350,8 @@ class Application:
                 return 201, self._save_provider(kind, body, None)
             if method == "PUT":
                 return 202, self._save_provider(kind, body, int(rest))
+            if method == "DELETE":
+                return 200, self.state.remove(kind, int(rest))
         raise RefusedError(404, ("", "NotFound"))
 
     def _health(self) -> list[Json]:
