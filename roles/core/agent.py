@@ -179,7 +179,10 @@ def docker_api(path: str) -> Any:
     except OSError:
         return []
     head, _, body = received.partition(b"\r\n\r\n")
-    return json.loads(body) if b" 200 " in head.partition(b"\r\n")[0] else []
+    try:
+        return json.loads(body) if b" 200 " in head.partition(b"\r\n")[0] else []
+    except ValueError:
+        return []  # the engine ended in the middle of its answer
 
 
 def brief(container: dict[str, Any]) -> dict[str, Any]:
@@ -189,13 +192,18 @@ def brief(container: dict[str, Any]) -> dict[str, Any]:
         (port["Type"], port["PublicPort"]) for port in container["Ports"] if "PublicPort" in port
     }
     return {
-        "name": container["Names"][0].lstrip("/"),
+        "name": name_of_container(container),
         "project": labels.get(PROJECT_LABEL, ""),
         "file": labels.get(f"{PROJECT_LABEL}.config_files", ""),
         "state": container["State"],
         "ports": sorted(ports),
         "mounts": sorted({mount.get("Source") or "" for mount in container["Mounts"]}),
     }
+
+
+def name_of_container(listed: dict[str, Any]) -> str:
+    """Empty while it is being removed: its name is free before it is gone."""
+    return str((listed["Names"] or [""])[0]).lstrip("/")
 
 
 def render_device() -> dict[str, Any] | None:
@@ -248,11 +256,16 @@ def names_in(path: Path) -> list[str]:
 
 
 def observe_path(path: Path, nonce: bytes) -> dict[str, str]:
-    """Type, mode, owner; of a file a digest keyed by the request, which says nothing else."""
+    """What is there; absent is also what a program takes away while it is looked at."""
     try:
-        info = path.lstat()
+        return observe_entry(path, nonce)
     except (FileNotFoundError, NotADirectoryError):
         return {"type": "absent"}
+
+
+def observe_entry(path: Path, nonce: bytes) -> dict[str, str]:
+    """Type, mode, owner; of a file a digest keyed by the request, which says nothing else."""
+    info = path.lstat()
     seen = {
         "mode": f"{stat.S_IMODE(info.st_mode):04o}",
         "uid": str(info.st_uid),
@@ -429,7 +442,7 @@ def observe_containers(project: str) -> list[dict[str, Any]]:
 def belongs(container: dict[str, Any], project: str) -> bool:
     """By its label or, without one, by its name."""
     label = (container["Labels"] or {}).get(PROJECT_LABEL, "")
-    name = container["Names"][0].lstrip("/")
+    name = name_of_container(container)
     # A killed Compose leaves the old container under a name of its own.
     return label == project or (not label and name.startswith(f"{project}-"))
 
@@ -540,9 +553,10 @@ def network_namespace(container: dict[str, Any]) -> str:
 
 def text_of(path: Path) -> str:
     """A file's text for a diff: of a link's target or a pipe, nothing."""
-    if path.is_symlink() or not path.is_file():
-        return ""
-    return path.read_text(errors="replace")
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_file() and not path.is_symlink():
+            return path.read_text(errors="replace")
+    return ""
 
 
 # --- apply ----------------------------------------------------------------------------------------

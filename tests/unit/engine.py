@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Engine(socketserver.ThreadingUnixStreamServer):
-    """What it answers, by the path that is asked for; None is no answer at all."""
+    """What it answers, by the path that is asked for; None is no answer at all, bytes a part."""
 
     answers: dict[str, Any]
 
@@ -21,5 +21,6 @@ class Reply(socketserver.StreamRequestHandler):
             self.rfile.read()
             return
         status = "200 OK" if path in answers else "404 Not Found"
-        body = json.dumps(answers.get(path, {"message": "not found"}))
-        self.wfile.write(f"HTTP/1.0 {status}\r\n\r\n{body}".encode())
+        found = answers.get(path, {"message": "not found"})
+        body = found if isinstance(found, bytes) else json.dumps(found).encode()
+        self.wfile.write(f"HTTP/1.0 {status}\r\n\r\n".encode() + body)

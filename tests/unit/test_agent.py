@@ -763,6 +763,17 @@ def test_an_engine_that_hangs_is_not_one_that_has_nothing(
         agent.observe_networks(["nx-edge"])
 
 
+def test_an_engine_that_ends_in_its_answer_has_given_none(engine: Engine) -> None:
+    engine.answers["/networks"] = b'[{"Id": "1", "Na'
+    assert agent.observe_networks(["nx-edge"]) == {}
+
+
+def test_a_container_in_removal_has_no_name() -> None:
+    listed = {"Names": None, "Labels": None, "State": "removing", "Ports": [], "Mounts": []}
+    assert agent.brief(listed)["name"] == ""
+    assert not agent.belongs(listed, "nexus")
+
+
 def test_networks_are_read_with_their_peers(engine: Engine) -> None:
     bare = {"Name": "nx-a", "Driver": "bridge", "Internal": False, "IPAM": {"Config": None}}
     full = {
@@ -839,6 +850,23 @@ def test_a_file_for_a_diff_is_read_without_following_links(place: Path) -> None:
     os.mkfifo(place / "fifo")
     texts = [agent.text_of(place / name) for name in ("file", "link", "fifo", "none", ".")]
     assert texts == ["caf\ufffd", "", "", "", ""]
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_absent(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = place / "file"
+    file.write_text("x")
+
+    def vanish(path: Path, *_: object, **__: object) -> Any:
+        path.unlink()
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_bytes", vanish)
+    assert agent.observe_path(file, b"") == {"type": "absent"}
+    file.write_text("x")
+    monkeypatch.setattr(Path, "read_text", vanish)
+    assert agent.text_of(file) == ""
 
 
 # --- by property ----------------------------------------------------------------------------------
