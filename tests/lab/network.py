@@ -104,7 +104,10 @@ class Namespace:
         port, mac = self.subnet.port(self.number), self.subnet.mac(self.number)
         peer = f"type veth peer name eth0 address {mac} netns {self.name}"
         run(["ip", "link", "add", port, *peer.split()])
-        run(["ip", "link", "set", port, "master", self.subnet.bridge, "up"])
+        # The port of a bridge needs no address, and a browser gives up its connections whenever one
+        # comes or goes on its machine (Chromium's ERR_NETWORK_CHANGED).
+        bridged = ["addrgenmode", "none", "master", self.subnet.bridge]
+        run(["ip", "link", "set", port, *bridged, "up"])
         length, length6 = self.subnet.network.prefixlen, self.subnet.network6.prefixlen
         inside = [
             "link set lo up",
