@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from tests.lab.deployment import Deployment
-from tests.lab.fixtures import WAIT, lab, pytest_collection_modifyitems  # noqa: F401
+from tests.lab.fixtures import WAIT, lab  # noqa: F401
 from tests.lab.images.build import publish
 from tests.lab.lab import Lab
 from tests.lab.legacy import Legacy
@@ -36,17 +37,41 @@ def pytest_configure(config: pytest.Config) -> None:
     shared.share()
 
 
-class OneForTheMonitoring(LoadFileScheduling):  # type: ignore[misc]
-    """A process for each module, but one for all of the monitoring: its host is the largest."""
+def unit_of(nodeid: str) -> str:
+    """What one process runs in one piece: the tests of a module, as they share hosts."""
+    module, _, test = nodeid.partition("::")
+    if "/test_monitoring" in module:
+        return "monitoring"  # its host is the largest
+    if module.endswith("/test_interruption.py"):
+        return f"{module} {test.partition('[')[2]}"  # a host for each way to interrupt
+    return module
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Labs of their own first: the session's one blocks them. Then what takes longest.
+
+    What is long and begins late has the other processes wait for it at the end.
+    """
+    sizes = Counter(unit_of(item.nodeid) for item in items)
+
+    def rank(item: pytest.Item) -> tuple[bool, bool, int]:
+        own = item.get_closest_marker("own_lab") is not None
+        return not own, "/test_interruption" not in item.nodeid, -sizes[unit_of(item.nodeid)]
+
+    items.sort(key=rank)
+
+
+class Units(LoadFileScheduling):  # type: ignore[misc]
+    """A process takes the next unit, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        return "monitoring" if "/test_monitoring" in module else module
+        return unit_of(nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneForTheMonitoring:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Units:
     """What --dist loadfile stands for here."""
-    return OneForTheMonitoring(config, log)
+    config.option.loadscopereorder = False
+    return Units(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,3 @@ def lab() -> Iterator[Lab]:
     """One lab for the session: the one that is up to stay, or its own after another's end."""
     with Lab("pytest", attach=True, wait=WAIT) as lab:
         yield lab
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that bring up labs of their own go first: the session's one blocks others."""
-    items.sort(key=lambda item: "lab" in getattr(item, "fixturenames", ()))
