@@ -114,7 +114,7 @@ class Deployment:
     def apply(self, site: Mapping[str, Any] | None = None) -> list[str]:
         """Deploy and name the operations that changed something."""
         done = self.run("-y", "--json", site=site)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == 0, said(done)
         return changed_operations(done.stdout)
 
     def healthy(self) -> set[str]:
@@ -160,6 +160,13 @@ class Deployment:
 def program(name: str) -> Path:
     """A console program of the virtual environment that runs the tests."""
     return Path(sys.executable).with_name(name)
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """All that a run has printed, and last what it said of a host: a traceback may follow that."""
+    output = done.stdout + done.stderr
+    about = [line for line in output.splitlines() if line.lstrip().startswith("[")]
+    return "\n".join([output, "--- the last lines about a host", *about[-20:]])
 
 
 def changed_operations(output: str) -> list[str]:
