@@ -104,11 +104,18 @@ lint: .venv/installed ## lint and type checks of the toolkit
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+# What is loaded of itself is also rewritten by pytest in each of its processes; what is compiled is
+# kept for the programs that the tests start.
+WITHOUT_HOST := env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest --disable-plugin-autoload \
+	-p hypothesispytest -p xdist -n auto
+
 .PHONY: unit
 unit: .venv/installed ## the fast tests: no root, no host
-	@# What is loaded of itself is also rewritten by pytest in each of its processes; what is compiled
-	@# is kept for the hundred programs that the tests start.
-	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest tests/unit --disable-plugin-autoload -p hypothesispytest -p xdist -n auto
+	$(WITHOUT_HOST) tests/unit
+
+.PHONY: programs
+programs: .venv/installed ## tests of whole programs and of the lab's parts: no root, no host
+	$(WITHOUT_HOST) tests/programs tests/lab_unit
 
 .PHONY: rules
 rules: .venv/installed ## alerts and service levels, judged by Prometheus's own tool
@@ -178,7 +185,7 @@ lab-down: .venv/installed ## remove the lab
 	$(PYTHON) -m tests.lab down
 
 .PHONY: test
-test: lint unit rules lab ## every test
+test: lint unit programs rules lab ## every test
 
 .PHONY: lock
 lock: .venv/installed ## compile the pinned requirements again

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from roles.scorecard.card import AREAS, Applied, Failure, Result, Scorecard, Tool
+from roles.scorecard.catalogue import Area
 from roles.scorecard.grades import WEIGHTS, Status
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -40,16 +41,16 @@ def card(results: Sequence[Result], **changes: Any) -> Scorecard:
     return Scorecard.model_validate(values)
 
 
-def full(text: str = "as it is", shift: int = 0) -> Scorecard:
+def full(text: str = "as it is", shift: int = 0, areas: Sequence[Area] = AREAS) -> Scorecard:
     """Every area, severity and status, with `text` wherever a host or an operator writes."""
-    numbers = range(len(AREAS) * len(STATUSES))
+    numbers = range(len(areas) * len(STATUSES))
     return card(
         [
             result(
                 number + 10,
-                area=AREAS[number % len(AREAS)],
+                area=areas[number % len(areas)],
                 severity=list(WEIGHTS)[number % len(WEIGHTS)],
-                status=(status := STATUSES[(number + shift) // len(AREAS) % len(STATUSES)]),
+                status=(status := STATUSES[(number + shift) // len(areas) % len(STATUSES)]),
                 title=f"title {text}",
                 answers=["box 1.6"],
                 control=f"CIS {text}",

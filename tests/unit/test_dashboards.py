@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import context_from
 
 from roles.core.model import Desired, File
 from roles.grafana import desired
 from roles.plan import roles_of
 from tests.lab.images.doubles import grafana_double, grafana_page
+from tests.unit.conftest import context_from
 
 FOLDER = "/opt/nexus/config/grafana"
 VPN = {"provider": "mullvad", "addresses": ("10.64.0.2/32",)}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import context_from, site_from
 
 from roles import base, docker, docker_source
 from roles.context import Context
@@ -18,6 +17,7 @@ from roles.core import agent
 from roles.core.model import Absent, AbsentPackage, Desired, File, Observed, Package, Unit
 from roles.core.state import diff
 from roles.site.schema import SiteError
+from tests.unit.conftest import context_from, site_from
 
 # https://docs.docker.com/engine/install/debian/ and every copy of the key that is published.
 FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"

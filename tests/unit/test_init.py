@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_certificates import NOW, Memory
 
 from roles.command import init as command
 from roles.command.init import World
@@ -28,6 +27,7 @@ from roles.site.host_key import HostKey
 from roles.site.init import Login, inventory_text
 from roles.site.questions import FLAGS, QUESTIONS
 from tests.lab.paths import REPOSITORY
+from tests.unit.test_certificates import NOW, Memory
 
 
 def public_key(kind: str, number: int) -> HostKey:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from conftest import context_from, site_from
 
 from roles import alertmanager, blackbox, handbook, measure, prometheus
 from roles.context import Context
@@ -18,6 +17,7 @@ from roles.site.schema import SiteError
 from roles.stack.networks import ways
 from roles.stack.service import Metrics
 from tests.rules.scenarios import HEALTHY, SCENARIOS
+from tests.unit.conftest import context_from, site_from
 
 
 def scraping(context: Context) -> dict[str, str]:

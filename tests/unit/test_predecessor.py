@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import site_from
 
 from roles import predecessor
 from roles.context import Context, Running
@@ -18,6 +17,7 @@ from roles.core.state import Changes, diff
 from roles.plan import facts_in
 from roles.site.schema import SiteError
 from roles.stack.stack import COMPOSE_FILE
+from tests.unit.conftest import site_from
 from tests.unit.engine import Engine
 from tests.unit.observation import converged
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RAW
 
 from roles.command import recovery_sheet, restore
 from roles.core.vault import Vault
 from roles.site.host_key import place
+from tests.unit.conftest import RAW
 from tests.unit.test_backup import REST
 
 KEY = "correct horse battery staple"

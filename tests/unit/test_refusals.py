@@ -5,16 +5,12 @@ Broken sites are in test_site.py, broken vault files in test_vault.py.
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RAW
 from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.connectors.ssh import connector_data_meta
@@ -28,7 +24,7 @@ from roles.core.vault import Vault, create_key_file
 from roles.plan import site_of
 from roles.site.connection import Entry, entries_of, problems_of
 from roles.site.schema import Site, SiteError
-from tests.lab.paths import REPOSITORY
+from tests.unit.conftest import RAW
 
 CONNECTION = (*connector_data_meta, "_sudo", "vault")
 TOKEN = "s3Cr3t-V4lue"
@@ -286,46 +282,6 @@ def test_vaults_and_missing_files(
     assert field in line and mend in line
     assert TOKEN not in line
     assert place.connections == 0
-
-
-def pyinfra(place: Place, *options: str) -> str:
-    """What a user sees of a refused run; it must be clear without a traceback."""
-    argv = [Path(sys.executable).with_name("pyinfra"), *options, place.inventory, "deploy.py"]
-    done = subprocess.run(
-        argv,
-        cwd=REPOSITORY,
-        env={**os.environ, "HOME": str(place.folder)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    shown = done.stdout + done.stderr
-    assert done.returncode == 1, shown
-    assert "Traceback" not in shown and TOKEN not in shown
-    return shown
-
-
-def test_pyinfra_refuses_before_it_connects(place: Place) -> None:
-    place.write(ssh_key="/nowhere/id", site={**RAW, "email": "me"})
-    shown = pyinfra(place, "-y")
-    assert "ssh-keygen -t ed25519" in shown and "write e.g. me@example.org" in shown
-    assert place.connections == 0
-
-
-def test_pyinfra_refuses_an_inventory_that_is_not_there(place: Place) -> None:
-    place.inventory.unlink()
-    assert "is missing; make it with: make init" in pyinfra(place, "-y")
-
-
-def test_pyinfra_runs_nothing_with_a_broken_vault(place: Place) -> None:
-    place.inventory.write_text(f"hosts = [('@local', {place.login!r})]\n")
-    another_key(place)
-    shown = pyinfra(place, "-y", "-vvv")
-    assert "refused before the host was touched" in shown
-    assert "wrong passphrase or key file" in shown
-    # With -vvv pyinfra shows each command behind this mark.
-    assert ">>>" not in shown
 
 
 BLOB = "AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import site_from
 
 from roles.site.schema import SiteError, Waiver
+from tests.unit.conftest import site_from
 
 RIGHT = {"check": "SEC-09", "reason": "the new disk comes in spring", "until": "2027-01-31"}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import RAW, site_from
 from hypothesis import given
 from hypothesis import strategies as st
 
 from roles.site.schema import SiteError
+from tests.unit.conftest import RAW, site_from
 
 DSA = "ssh-dss AAAAB3NzaC1kc3MAAACB me"
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----hunter2"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import context_from, site_from
 
 from roles.prometheus import slo
 from roles.site.schema import SiteError
+from tests.unit.conftest import context_from, site_from
 
 
 def test_each_time_at_which_pages_are_slow_has_its_own_routes() -> None:

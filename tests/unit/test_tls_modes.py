@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_certificates import NOW, Memory
 
 from roles.context import Context
 from roles.core import libyaml
@@ -17,6 +16,7 @@ from roles.core.secret import Secret
 from roles.plan import roles_of
 from roles.site.questions import AnswerError, site_of
 from roles.stack.stack import COMPOSE_FILE
+from tests.unit.test_certificates import NOW, Memory
 
 MakeContext = Callable[..., Context]
 HTTP = {"mode": "acme-http"}

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import RAW
 
 from roles.command import totp
 from roles.command.totp import Answer, TotpError
+from tests.unit.conftest import RAW
 
 URI = "otpauth://totp/home.example.org:alice?algorithm=SHA1&digits=6&issuer=home.example.org&period=30&secret=GEZDGNBVGY3TQOJQ"
 MADE = Answer(

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import RAW
 
 from roles.command import vault as command
 from roles.core.vault import Vault, create_key_file
+from tests.unit.conftest import RAW
 
 TOKEN = "s3cret-T0ken-that-nobody-may-see"
 DNS = {"mode": "acme-dns", "provider": "cloudflare", "credentials": {"CF_DNS_API_TOKEN": "cf"}}

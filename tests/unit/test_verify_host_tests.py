@@ -8,13 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import site_from
 
 from roles.core.vault import Vault, VaultError
 from roles.plan import kept_secrets, secrets_of
 from roles.verify.report import Unproven
 from roles.verify.target import COMMANDS, Target
 from tests.host import test_base, test_firewall
+from tests.unit.conftest import site_from
 
 PASSPHRASE = {"NEXUS_VAULT_PASSPHRASE": "unit"}
 

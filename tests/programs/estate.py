@@ -10,9 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from conftest import context_from
-from observation import converged
-
 from roles import handbook
 from roles.context import Context
 from roles.core import libyaml
@@ -24,6 +21,8 @@ from roles.stack.stack import COMPOSE_FILE, PROJECT, config_folder, data_folder,
 from roles.verify.collected import Collected
 from roles.verify.collector import FIGURES
 from roles.verify.target import Target
+from tests.unit.conftest import context_from
+from tests.unit.observation import converged
 
 PINNED = "@sha256:" + "0" * 64
 GIGABYTE = 2**30

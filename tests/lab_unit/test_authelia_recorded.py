@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 import yaml
-from test_authelia_double import HASH, Memory, load
 
 from tests.lab.images.doubles.authelia_double import Application
 from tests.lab.images.doubles.authelia_log import Log
 from tests.lab.images.doubles.authelia_store import Sessions, Totp
 from tests.lab.images.doubles.authelia_users import Users, totp_code
 from tests.lab.images.doubles.http import Request, Response
+from tests.lab_unit.test_authelia_double import HASH, Memory, load
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "authelia-4.39.20.json").read_text())
 FORWARD_AUTH = "/api/authz/forward-auth"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import estate
 import pytest
 
 from roles.scorecard import catalogue
@@ -16,6 +15,7 @@ from roles.scorecard.grades import Status
 from roles.scorecard.plugin import Plugin
 from roles.verify.suite import CHECKS, OPTIONS, TESTS
 from roles.verify.target import Target
+from tests.programs import estate
 
 # They ask a host while they run.
 ACTIVE = {
