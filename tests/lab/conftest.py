@@ -16,14 +16,7 @@ from tests.lab.fixtures import WAIT, lab  # noqa: F401
 from tests.lab.images.build import publish
 from tests.lab.lab import Lab
 from tests.lab.legacy import Legacy
-from tests.lab.network import INTERNET, PREFIX, Namespace
 from tests.lab.paths import binaries
-from tests.lab.provider import Provider, new_key
-
-# Of the monitoring's times: 30 seconds from one reading to the next are 3, and 10 minutes are 1.
-PACE = 0.1
-# Where the tunnel of the host with the monitoring ends; other tests have places of their own.
-VPN = Namespace(f"{PREFIX}-monitored-vpn", INTERNET, 59)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,8 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def unit_of(nodeid: str) -> str:
     """What one process runs in one piece: the tests of a module, as they share hosts."""
     module, _, test = nodeid.partition("::")
-    if "/test_monitoring" in module:
-        return "monitoring"  # its host is the largest
+    if "/monitored/" in module:
+        return "monitored"
     if module.endswith("/test_interruption.py"):
         return f"{module} {test.partition('[')[2]}"  # a host for each way to interrupt
     return module
@@ -98,26 +91,6 @@ def deployed(fresh: Deployment) -> Deployment:
     done = fresh.run("-y")
     assert done.returncode == 0, done.stdout + done.stderr
     return fresh
-
-
-@pytest.fixture(scope="session")
-def monitored(
-    lab: Lab,  # noqa: F811
-    images: Mapping[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Deployment]:
-    """A host with the monitoring, whose times are shortened: what takes minutes takes seconds."""
-    host = lab.start_host(lab.free_name("monitored"))
-    folder = Path(tmp_path_factory.mktemp("monitored"))
-    deployment = Deployment(host, folder, images)
-    deployment.site |= {"monitoring": {"pace": PACE}, "people": {"bob": "bob@example.org"}}
-    private, public = new_key()
-    with Provider(folder, public, VPN, "vpn2") as provider:
-        deployment.keep({"wireguard_private_key": private})
-        deployment.site["vpn"] = provider.vpn
-        deployment.apply()
-        yield deployment
-    host.destroy()
 
 
 @pytest.fixture(scope="session")
