@@ -19,11 +19,6 @@ from tests.lab.lab import Lab
 pytestmark = pytest.mark.lab
 
 
-@pytest.fixture(scope="module")
-def host(lab: Lab) -> Host:
-    return lab.start_host("h1")
-
-
 @contextlib.contextmanager
 def started(lab: Lab, name: str, base: str = "bare") -> Iterator[Host]:
     host = lab.start_host(name, base)
@@ -31,6 +26,12 @@ def started(lab: Lab, name: str, base: str = "bare") -> Iterator[Host]:
         yield host
     finally:
         host.destroy()
+
+
+@pytest.fixture(scope="module")
+def host(lab: Lab) -> Iterator[Host]:
+    with started(lab, "h1") as host:
+        yield host
 
 
 def test_host_is_bare_and_healthy(host: Host) -> None:
