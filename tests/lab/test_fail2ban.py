@@ -26,8 +26,8 @@ LIMIT = 5
 SECONDS = 20.0
 HOUR = 3600
 FOUND = "journalctl -b --no-pager -q -u fail2ban"
-# Numbers in the attacker's network that nobody has.
-NUMBERS = range(100, 250)
+# Numbers in the attacker's network that nobody has, the attacks' strangers neither.
+NUMBERS = range(100, 160)
 # Of the attacker's network, and nobody's: whom a forger would like to see banned.
 VICTIM, VICTIM6 = "198.51.100.77", "fd98::77"
 EVERYBODY = {"ssh": {"allow_from": ["0.0.0.0/0", "::/0"]}}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from subprocess import CompletedProcess
 
 from tests.lab.command import CommandError
@@ -20,8 +19,8 @@ from tests.lab.provider import Provider
 SERVARR = ("sonarr", "radarr", "lidarr", "readarr", "prowlarr", "bazarr")
 DROPPED = frozenset((*SERVARR, "overseerr", "tautulli", "qbittorrent", "sabnzbd"))
 DROPPED_USER = "1000:1000"
-# Numbers in the attacker's network that nobody has (tests/lab/test_fail2ban.py uses them as well).
-FIRST_ADDRESS, ADDRESSES = 100, 150
+# Numbers in the attacker's network that nobody has, and tests/lab/test_fail2ban.py does not use.
+STRANGERS = range(160, 250)
 # curl(1), EXIT CODES: no connection, no answer in time, no TLS, nothing said.
 UNREACHABLE = {7: "refused", 28: "no answer", 35: "no TLS handshake", 52: "hung up"}
 
@@ -39,11 +38,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Place:
-    """The legacy host, or with a `deployment` the hardened one. `swarm` shares torrents with it."""
+    """The legacy host, or with a `deployment` the hardened one. `swarm` shares torrents with it.
+
+    `strangers` are numbers in the attacker's network that the host has not seen yet.
+    """
 
     host: Host
     deployment: Deployment | None = None
     swarm: Provider | None = None
+    strangers: Iterator[int] = field(default_factory=lambda: iter(STRANGERS))
 
     @classmethod
     def legacy(cls, legacy: Legacy, swarm: Provider) -> Place:
@@ -131,7 +134,7 @@ class Place:
     def stranger(self, family: int = 4) -> Iterator[Guesser]:
         """Somebody on the internet whom the host has never seen; forgotten again afterwards."""
         subnet, where = ATTACKER_NAMESPACE.subnet, ATTACKER_NAMESPACE
-        number = FIRST_ADDRESS + secrets.randbelow(ADDRESSES)
+        number = next(self.strangers)
         source = subnet.address(number) if family == 4 else subnet.address6(number)
         length = (subnet.network if family == 4 else subnet.network6).prefixlen
         address = [f"{source}/{length}", "dev", "eth0"]
