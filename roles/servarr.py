@@ -189,28 +189,28 @@ def _clients(context: Context, application: Application) -> Iterator[dict[str, A
 
 def _gone_applications(context: Context) -> Iterator[dict[str, str]]:
     """What an earlier deploy may have introduced, under this name and with this address."""
-    for service in _absent(context):
-        for application in APPLICATIONS:
-            if application.service == service.name:
-                address = _url(service, service.name)
-                yield _gone("applications", application.label, "baseUrl", address)
+    absent = _absent(context)
+    for application in APPLICATIONS:
+        if service := absent.get(application.service):
+            address = _url(service, service.name)
+            yield _gone("applications", application.label, "baseUrl", address)
 
 
 def _gone_clients(context: Context) -> Iterator[dict[str, str]]:
-    for service in _absent(context):
-        for client in CLIENTS:
-            if client.service == service.name:
-                address = service.behind or service.name
-                yield _gone("downloadclient", client.implementation, "host", address)
+    absent = _absent(context)
+    for client in CLIENTS:
+        if service := absent.get(client.service):
+            address = service.behind or service.name
+            yield _gone("downloadclient", client.implementation, "host", address)
 
 
 def _gone(endpoint: str, name: str, field: str, value: str) -> dict[str, str]:
     return {"endpoint": endpoint, "name": name, "field": field, "value": value}
 
 
-def _absent(context: Context) -> Iterator[Service]:
+def _absent(context: Context) -> dict[str, Service]:
     names = {service.name for service in context.stack.services}
-    return (service for service in CATALOGUE if service.name not in names)
+    return {service.name: service for service in CATALOGUE if service.name not in names}
 
 
 def _present(context: Context) -> list[Client]:
