@@ -155,7 +155,7 @@ class Lab:
 
     def _refuse_foreign(self) -> None:
         # A name with the lab's prefix is no proof that the lab made it.
-        if found := network.foreign(remains.host_namespaces(self.places.state)):
+        if found := network.foreign():
             raise LabError(f"in use by something that is not this lab: {', '.join(found)}")
 
     def _start_services(self) -> None:

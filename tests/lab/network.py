@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Collection, Mapping, Sequence
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,6 +20,9 @@ from typing import Any
 from tests.lab.command import run
 
 PREFIX = "nxlab"
+# A note for each namespace that the lab has made, with the name of its cable's outer end. Both go
+# with a reboot, and a name with the prefix is no proof.
+MADE = Path("/run/nxlab.d")
 APT_PROXY_PORT = 3142
 
 
@@ -98,10 +104,12 @@ class Namespace:
     def create(self) -> None:
         """Make the namespace anew and connect it: nothing of an earlier one is left in it."""
         self.remove()
+        port, mac = self.subnet.port(self.number), self.subnet.mac(self.number)
+        MADE.mkdir(exist_ok=True)
+        (MADE / self.name).write_text(port)
         run(["ip", "netns", "add", self.name])
         # A new namespace copies the outer machine's IPv4 settings, and that one is a router.
         run(self.argv(["sysctl", "-qw", "net.ipv4.ip_forward=0"]))
-        port, mac = self.subnet.port(self.number), self.subnet.mac(self.number)
         peer = f"type veth peer name eth0 address {mac} netns {self.name}"
         run(["ip", "link", "add", port, *peer.split()])
         # The port of a bridge needs no address, and a browser gives up its connections whenever one
@@ -121,10 +129,7 @@ class Namespace:
 
     def remove(self) -> None:
         """Remove cable and namespace; nothing happens where there are none."""
-        # The kernel tears a namespace down later; the cable's name must be free at once.
-        run(["ip", "link", "del", self.subnet.port(self.number)], check=False)
-        if (Path("/run/netns") / self.name).exists():
-            run(["ip", "netns", "del", self.name])
+        _remove_namespace(self.name, self.subnet.port(self.number))
 
 
 def host_namespace(name: str, number: int) -> Namespace:
@@ -145,17 +150,20 @@ def create() -> None:
 
 
 def remove() -> None:
-    """Remove neighbour, attacker, bridges and rules; each host's namespace goes with the host."""
-    NEIGHBOUR_NAMESPACE.remove()
-    ATTACKER_NAMESPACE.remove()
+    """Remove every namespace that was made, with the programs in it, the bridges and the rules."""
+    for note in MADE.glob("*"):
+        for number in run(["ip", "netns", "pids", note.name], check=False).stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(number), signal.SIGKILL)
+        _remove_namespace(note.name, note.read_text())
     for subnet in (LAN, INTERNET):
         run(["ip", "link", "del", subnet.bridge], check=False)
     run(["nft", "delete", "table", "inet", PREFIX], check=False)
 
 
-def foreign(own_namespaces: Collection[str]) -> list[str]:
+def foreign() -> list[str]:
     """What uses the lab's names or addresses and was not made by it, as text for a person."""
-    own = {NEIGHBOUR_NAMESPACE.name, ATTACKER_NAMESPACE.name, *own_namespaces}
+    own = {note.name for note in MADE.glob("*")}
     paths = Path("/run/netns").glob(f"{PREFIX}*")
     found = [f"namespace {path.name}" for path in paths if path.name not in own]
     bridges = {LAN.bridge, INTERNET.bridge}
@@ -163,6 +171,14 @@ def foreign(own_namespaces: Collection[str]) -> list[str]:
         if link["ifname"] not in bridges and _overlaps(link["addr_info"]):
             found.append(f"interface {link['ifname']}")
     return found
+
+
+def _remove_namespace(name: str, port: str) -> None:
+    # The kernel tears a namespace down later; the cable's name must be free at once.
+    run(["ip", "link", "del", port], check=False)
+    if (Path("/run/netns") / name).exists():
+        run(["ip", "netns", "del", name])
+    (MADE / name).unlink(missing_ok=True)
 
 
 def _overlaps(addresses: Sequence[Mapping[str, Any]]) -> bool:

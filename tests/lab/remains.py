@@ -29,15 +29,6 @@ def is_up_to_stay() -> bool:
     return bool(services) and all(Process.load(pid_file) for pid_file in services)
 
 
-def host_namespaces(state: Path) -> set[str]:
-    """The namespaces of the hosts that a run has left, as `remove` would remove them."""
-    return {
-        HostLayout.load(file.parent).machine
-        for directory in _states(state)
-        for file in directory.glob("hosts/*/host.json")
-    }
-
-
 def remove(state: Path) -> None:
     """Remove every process, mount, namespace and file of a lab, here and where a record says."""
     record = Record.load()

@@ -18,11 +18,18 @@ from tests.lab.process import Process
 
 pytestmark = [pytest.mark.lab, pytest.mark.own_lab]
 
-_RUN = """
+_SLEEP = "sleep 613"
+_RUN = f"""
 import time
+import subprocess
 from tests.lab.lab import Lab
+from tests.lab.network import INTERNET, Namespace
 with Lab("victim") as lab:
     lab.start_host("h1")
+    # A place that a test makes, with a program in it.
+    place = Namespace("nxlab-victim", INTERNET, 61)
+    place.create()
+    subprocess.Popen(place.argv({_SLEEP.split()}))
     print("up", flush=True)
     time.sleep(600)
 """
@@ -59,6 +66,8 @@ def traces() -> dict[str, list[str]]:
         "namespaces": sorted(path.name for path in Path("/run/netns").glob("*")),
         "mounts": [line for line in mounts if str(Places.default().state) in line],
         "processes": [text for text in commands if str(Places.default().state) in text],
+        # Whether it is the program already or still what starts it there.
+        "programs": [_SLEEP for text in commands if _SLEEP in text],
         "files": [path.name for path in Places.default().state.iterdir()],
         "tables": run(["nft", "list", "tables"]).stdout.splitlines(),
         "groups": [str(path) for path in Path("/sys/fs/cgroup").glob("**/nxlab*")],
@@ -75,7 +84,7 @@ def _command(path: Path) -> str:
 def test_killed_run_does_not_hinder_the_next(running: subprocess.Popen[str]) -> None:
     running.kill()
     running.wait()
-    assert traces()["processes"]
+    assert traces()["processes"] and traces()["programs"]
     with Lab("next") as lab:
         assert lab.start_host("h1").ssh("hostname").stdout == "h1\n"
 
@@ -83,7 +92,7 @@ def test_killed_run_does_not_hinder_the_next(running: subprocess.Popen[str]) -> 
 def test_terminated_run_cleans_up_itself(running: subprocess.Popen[str]) -> None:
     running.send_signal(signal.SIGTERM)
     assert running.wait(60) == 128 + signal.SIGTERM
-    assert not traces()["processes"]
+    assert not traces()["processes"] and not traces()["programs"]
     assert not traces()["files"]
 
 
