@@ -301,7 +301,9 @@ ACCESS = (
     Alert(
         "CertificateExpiring",
         "certificates",
-        f"min by (hostname) (probe_ssl_earliest_cert_expiry) - time() < {14 * DAY}",
+        # A probe that fails in between, for whatever reason, does not begin the hour anew.
+        "min by (hostname) (last_over_time(probe_ssl_earliest_cert_expiry[1d])) - time() "
+        f"< {14 * DAY} >= 0",
         HOUR,
         "The certificate of {{ $labels.hostname }} expires in {{ $value | humanizeDuration }}",
         "It should have been renewed by now.",
