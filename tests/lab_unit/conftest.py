@@ -1,15 +1,5 @@
-"""What these tests share with the unit tests."""
+"""These tests try what the unit tests try: the same examples on every machine."""
 
 from __future__ import annotations
 
-from tests.unit.conftest import (
-    cheap_secrets,
-    context,
-    engine,
-    make_context,
-    raw,
-    roles,
-    vault_path,
-)
-
-__all__ = ["cheap_secrets", "context", "engine", "make_context", "raw", "roles", "vault_path"]
+import tests.unit.conftest  # noqa: F401 - loads hypothesis's profile

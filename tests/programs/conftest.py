@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-from tests.unit.conftest import (
-    cheap_secrets,
-    context,
-    engine,
-    make_context,
-    raw,
-    roles,
-    vault_path,
-)
+from tests.unit.conftest import cheap_secrets, context, make_context, roles
 
-__all__ = ["cheap_secrets", "context", "engine", "make_context", "raw", "roles", "vault_path"]
+__all__ = ["cheap_secrets", "context", "make_context", "roles"]
