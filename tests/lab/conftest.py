@@ -30,12 +30,15 @@ def pytest_configure(config: pytest.Config) -> None:
     shared.share()
 
 
+INTERRUPTION = "/test_interruption.py"
+
+
 def unit_of(nodeid: str) -> str:
     """What one process runs in one piece: the tests of a module, as they share hosts."""
     module, _, test = nodeid.partition("::")
     if "/monitored/" in module:
         return "monitored"
-    if module.endswith("/test_interruption.py"):
+    if module.endswith(INTERRUPTION):
         return f"{module} {test.partition('[')[2]}"  # a host for each way to interrupt
     return module
 
@@ -48,8 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     sizes = Counter(unit_of(item.nodeid) for item in items)
 
     def rank(item: pytest.Item) -> tuple[bool, bool, int]:
-        own = item.get_closest_marker("own_lab") is not None
-        return not own, "/test_interruption" not in item.nodeid, -sizes[unit_of(item.nodeid)]
+        own, unit = item.get_closest_marker("own_lab") is not None, unit_of(item.nodeid)
+        return not own, INTERRUPTION not in unit, -sizes[unit]
 
     items.sort(key=rank)
 

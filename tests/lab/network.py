@@ -18,11 +18,9 @@ from subprocess import CompletedProcess
 from typing import Any
 
 from tests.lab.command import run
+from tests.lab.paths import MADE
 
 PREFIX = "nxlab"
-# A note for each namespace that the lab has made, with the name of its cable's outer end. Both go
-# with a reboot, and a name with the prefix is no proof.
-MADE = Path("/run/nxlab.d")
 APT_PROXY_PORT = 3142
 
 

@@ -10,6 +10,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Interfaces, namespaces and the nft table are global to the machine, so their lock is as well.
 LOCK_FILE = Path("/run/nxlab.lock")
 RECORD_FILE = Path("/run/nxlab.json")
+# A note for each namespace that the lab has made, with the name of its cable's outer end. Both go
+# with a reboot, and a name with the prefix is no proof.
+MADE = Path("/run/nxlab.d")
 
 
 def cache_dir() -> Path:
