@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from roles.scrub import STATE as SCRUBBED
 from tests.lab.deployment import Deployment
-from tests.lab.guesser import Guesser
-from tests.lab.network import ATTACKER_NAMESPACE
+from tests.lab.guesser import FAILURES, stranger
 from tests.lab.provider import PORT
 
 # An alert's name and the value of one of its labels ("": whichever it has).
@@ -105,14 +104,9 @@ def certificate_for(seconds: int) -> Callable[[Deployment], None]:
 
 def guesses(deployment: Deployment) -> None:
     """Passwords are guessed at the portal, from four places of the internet."""
-    subnet, place = ATTACKER_NAMESPACE.subnet, ATTACKER_NAMESPACE
-    for number in GUESSERS:
-        source = subnet.address(number)
-        place.run(["ip", "addr", "add", f"{source}/{subnet.network.prefixlen}", "dev", "eth0"])
-        try:
-            Guesser(deployment.host, deployment.host.address, place.name, source).portal(5)
-        finally:
-            place.run(["ip", "addr", "del", f"{source}/{subnet.network.prefixlen}", "dev", "eth0"])
+    for number in FAILURES:
+        with stranger(deployment.host, number) as somebody:
+            somebody.portal(5)
 
 
 # What a disk or a cable does: a bit is another one, and the file system knows nothing of it.
@@ -155,8 +149,6 @@ READ_AGAIN = "touch dynamic/*.yml"
 FORGET_BANS = (
     "for n in 1 2 3 4 5 6 7 8 9 10; do fail2ban-client unban --all && break; sleep 1; done"
 )
-# Numbers in the attacker's network; not the ones of tests/lab/test_fail2ban.py.
-GUESSERS = (90, 91, 92, 93)
 FIRST = (
     # First, and so mended last: a backup needs the services, and writes its figures anew.
     Failure(

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.lab.deployment import DOMAIN
 from tests.lab.host import Host
+from tests.lab.network import ATTACKER_NAMESPACE
 
+# Numbers in the attacker's network that nobody has. Two modules may run at once, and who has been
+# banned once gets fewer attempts the next time, so each has numbers of its own.
+FAILURES, BANS, ATTACKS = range(90, 94), range(100, 160), range(160, 250)
 PORTAL, JELLYFIN, HOME = (f"{name}.{DOMAIN}" for name in ("auth", "jellyfin", "home"))
 CLIENT = 'MediaBrowser Client="tv", Device="tv", DeviceId="tv-1", Version="1"'
 # Runs elsewhere in the network: one line of JSON in, raw requests out, the answers back.
@@ -108,6 +113,23 @@ class Guesser:
 
     def _place(self) -> list[str]:
         return ["ip", "netns", "exec", self.namespace] if self.namespace else []
+
+
+@contextmanager
+def stranger(host: Host, number: int, family: int = 4) -> Iterator[Guesser]:
+    """Somebody on the internet with an address of this family; gone again afterwards."""
+    where, subnet = ATTACKER_NAMESPACE, ATTACKER_NAMESPACE.subnet
+    source, length, options, address = (
+        (subnet.address(number), subnet.network.prefixlen, (), host.address)
+        if family == 4
+        else (subnet.address6(number), subnet.network6.prefixlen, ("nodad",), host.address6)
+    )
+    own = (f"{source}/{length}", "dev", "eth0")
+    where.run(["ip", "addr", "add", *own, *options])
+    try:
+        yield Guesser(host, address, where.name, source)
+    finally:
+        where.run(["ip", "addr", "del", *own])
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,8 @@ from typing import Any
 import pytest
 
 from tests.lab.deployment import DOMAIN, Deployment, answers
-from tests.lab.guesser import DOORS, HOME, JELLYFIN, PORTAL, Door, Guesser
-from tests.lab.network import (
-    ATTACKER_NAMESPACE,
-    LAN,
-    NEIGHBOUR_NAMESPACE,
-    ROUTER,
-)
+from tests.lab.guesser import BANS, DOORS, HOME, JELLYFIN, PORTAL, Door, Guesser, stranger
+from tests.lab.network import LAN, NEIGHBOUR_NAMESPACE, ROUTER
 
 pytestmark = pytest.mark.lab
 
@@ -26,8 +21,6 @@ LIMIT = 5
 SECONDS = 20.0
 HOUR = 3600
 FOUND = "journalctl -b --no-pager -q -u fail2ban"
-# Numbers in the attacker's network that nobody has, the attacks' strangers neither.
-NUMBERS = range(100, 160)
 # Of the attacker's network, and nobody's: whom a forger would like to see banned.
 VICTIM, VICTIM6 = "198.51.100.77", "fd98::77"
 EVERYBODY = {"ssh": {"allow_from": ["0.0.0.0/0", "::/0"]}}
@@ -46,27 +39,17 @@ def guarded(deployed: Deployment) -> Iterator[Deployment]:
 @pytest.fixture(scope="module")
 def numbers() -> Iterator[int]:
     """Each is handed out once: by chance the same one would come twice in every third run."""
-    return iter(NUMBERS)
+    return iter(BANS)
 
 
 @pytest.fixture(params=[4, 6], ids=["IPv4", "IPv6"])
 def attacker(
     guarded: Deployment, numbers: Iterator[int], request: pytest.FixtureRequest
 ) -> Iterator[Guesser]:
-    """An attacker of this family with an address that the host has never seen before.
-
-    One that it has banned once gets fewer attempts the next time.
-    """
-    host, number = guarded.host, next(numbers)
-    subnet, place = ATTACKER_NAMESPACE.subnet, ATTACKER_NAMESPACE
-    source = subnet.address(number) if request.param == 4 else subnet.address6(number)
-    options = [] if request.param == 4 else ["nodad"]
-    length = (subnet.network if request.param == 4 else subnet.network6).prefixlen
-    address = [f"{source}/{length}", "dev", "eth0"]
-    place.run(["ip", "addr", "add", *address, *options])
-    yield Guesser(host, host.address if request.param == 4 else host.address6, place.name, source)
-    place.run(["ip", "addr", "del", *address])
-    host.run("fail2ban-client unban --all")
+    """An attacker of this family with an address that the host has never seen before."""
+    with stranger(guarded.host, next(numbers), request.param) as attacker:
+        yield attacker
+    guarded.host.run("fail2ban-client unban --all")
 
 
 def banned(deployed: Deployment) -> dict[str, set[str]]:

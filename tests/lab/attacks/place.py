@@ -9,18 +9,16 @@ from subprocess import CompletedProcess
 
 from tests.lab.command import CommandError
 from tests.lab.deployment import DOMAIN, Deployment
-from tests.lab.guesser import Guesser
+from tests.lab.guesser import ATTACKS, Guesser, stranger
 from tests.lab.host import Host
 from tests.lab.legacy import Legacy
-from tests.lab.network import ATTACKER_NAMESPACE, Namespace
+from tests.lab.network import Namespace
 from tests.lab.provider import Provider
 
 # The legacy images that begin as root and drop to PUID, where their program is.
 SERVARR = ("sonarr", "radarr", "lidarr", "readarr", "prowlarr", "bazarr")
 DROPPED = frozenset((*SERVARR, "overseerr", "tautulli", "qbittorrent", "sabnzbd"))
 DROPPED_USER = "1000:1000"
-# Numbers in the attacker's network that nobody has, and tests/lab/test_fail2ban.py does not use.
-STRANGERS = range(160, 250)
 # curl(1), EXIT CODES: no connection, no answer in time, no TLS, nothing said.
 UNREACHABLE = {7: "refused", 28: "no answer", 35: "no TLS handshake", 52: "hung up"}
 
@@ -46,7 +44,7 @@ class Place:
     host: Host
     deployment: Deployment | None = None
     swarm: Provider | None = None
-    strangers: Iterator[int] = field(default_factory=lambda: iter(STRANGERS))
+    strangers: Iterator[int] = field(default_factory=lambda: iter(ATTACKS))
 
     @classmethod
     def legacy(cls, legacy: Legacy, swarm: Provider) -> Place:
@@ -133,15 +131,9 @@ class Place:
     @contextmanager
     def stranger(self, family: int = 4) -> Iterator[Guesser]:
         """Somebody on the internet whom the host has never seen; forgotten again afterwards."""
-        subnet, where = ATTACKER_NAMESPACE.subnet, ATTACKER_NAMESPACE
-        number = next(self.strangers)
-        source = subnet.address(number) if family == 4 else subnet.address6(number)
-        length = (subnet.network if family == 4 else subnet.network6).prefixlen
-        address = [f"{source}/{length}", "dev", "eth0"]
-        where.run(["ip", "addr", "add", *address, *([] if family == 4 else ["nodad"])])
-        try:
-            yield Guesser(self.host, self.address(family), where.name, source)
-        finally:
-            where.run(["ip", "addr", "del", *address])
-            if self.is_hardened:
-                self.host.run(["fail2ban-client", "unban", source])
+        with stranger(self.host, next(self.strangers), family) as somebody:
+            try:
+                yield somebody
+            finally:
+                if self.is_hardened:
+                    self.host.run(["fail2ban-client", "unban", somebody.source])
