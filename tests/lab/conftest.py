@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from tests.lab.deployment import Deployment
+from tests.lab.deployment import Deployment, transcript
 from tests.lab.fixtures import WAIT, lab  # noqa: F401
 from tests.lab.images.build import publish
 from tests.lab.lab import Lab
@@ -92,7 +92,7 @@ def fresh(
 def deployed(fresh: Deployment) -> Deployment:
     """The host after its first deploy."""
     done = fresh.run("-y")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, transcript(done)
     return fresh
 
 

@@ -114,7 +114,7 @@ class Deployment:
     def apply(self, site: Mapping[str, Any] | None = None) -> list[str]:
         """Deploy and name the operations that changed something."""
         done = self.run("-y", "--json", site=site)
-        assert done.returncode == 0, said(done)
+        assert done.returncode == 0, transcript(done)
         return changed_operations(done.stdout)
 
     def healthy(self) -> set[str]:
@@ -162,7 +162,7 @@ def program(name: str) -> Path:
     return Path(sys.executable).with_name(name)
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
+def transcript(done: subprocess.CompletedProcess[str]) -> str:
     """All that a run has printed, and last what it said of a host: a traceback may follow that."""
     output = done.stdout + done.stderr
     about = [line for line in output.splitlines() if line.lstrip().startswith("[")]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.lab.deployment import Deployment, answers, changed_operations, program
+from tests.lab.deployment import Deployment, answers, changed_operations, program, transcript
 from tests.lab.network import ATTACKER_NAMESPACE, NEIGHBOUR_NAMESPACE
 
 pytestmark = pytest.mark.lab
@@ -129,7 +129,7 @@ def test_a_site_that_would_lock_out_is_taken_back(
         "iptables-save -t filter | grep -v '^#'; cat /etc/ssh/sshd_config"
     ).stdout
     done = deployed.run("-y", site={"ssh": ssh})
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.returncode == 1, transcript(done)
     assert reason in done.stdout + done.stderr
     assert deployed.host.ssh("echo in").stdout == "in\n"
     after = deployed.host.run(
@@ -164,7 +164,7 @@ def test_pyinfra_s_own_options_choose_hosts_and_data(deployed: Deployment) -> No
     absent = "hosts.append(('10.77.0.199', hosts[0][1]))\n"
     deployed.inventory.write_text(deployed.inventory.read_text() + absent)
     done = deployed.execute(argv)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, transcript(done)
     assert changed_operations(done.stdout) == []
     vault = deployed.vault.rename(deployed.vault.with_name("elsewhere.json"))
     try:

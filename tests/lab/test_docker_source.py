@@ -13,7 +13,7 @@ import pytest
 
 from roles import docker
 from roles.stack import catalogue
-from tests.lab.deployment import Deployment
+from tests.lab.deployment import Deployment, transcript
 from tests.lab.docker_repository import DOUBLES, SOURCES, Repository
 from tests.lab.host import Host
 from tests.lab.lab import Lab
@@ -90,7 +90,7 @@ def test_a_repository_with_another_key_changes_nothing(
     before = survivor(server.host)
     unsigned = {"docker": {**docker_site["docker"], "mirror_key": None}}
     done = server.run("-y", site=unsigned)
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.returncode == 1, transcript(done)
     assert "is not signed" in done.stdout + done.stderr
     assert "docker.io" in installed(server.host)
     assert survivor(server.host) == before

@@ -17,7 +17,7 @@ from roles.core.vault import Vault, load_key
 from roles.plan import site_of
 from roles.stack.credentials import specs
 from tests.lab.cable import Cable, Counter
-from tests.lab.deployment import DOMAIN, Deployment
+from tests.lab.deployment import DOMAIN, Deployment, transcript
 from tests.lab.lab import Lab
 from tests.lab.network import NEIGHBOUR_NAMESPACE
 from tests.lab.provider import (
@@ -171,7 +171,7 @@ def home(
         for name in LEFT_OUT:
             deployment.site["services"][name] = {"enabled": False}
         done = deployment.run("-y")
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == 0, transcript(done)
         own = deployment.stack().address("gluetun", "downloads")
         counter = Counter(host, "nx-downloads", own, ENDPOINT)
         yield Home(deployment, provider, counter, own)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from roles.core.model import File
-from tests.lab.deployment import Deployment, said
+from tests.lab.deployment import Deployment, transcript
 from tests.lab.lab import Lab
 from tests.lab.paths import REPOSITORY
 
@@ -101,7 +101,7 @@ def cut(deployment: Deployment, way: str, number: int) -> None:
 
 def finish(deployment: Deployment) -> None:
     done = deployment.run("-y")
-    assert done.returncode == 0, said(done)
+    assert done.returncode == 0, transcript(done)
     assert deployment.apply() == []
     assert deployment.healthy() == {f"nexus-{s.name}-1" for s in deployment.stack().services}
 

@@ -9,7 +9,7 @@ import pytest
 
 from roles.stack.service import Service
 from roles.stack.stack import Stack
-from tests.lab.deployment import Deployment
+from tests.lab.deployment import Deployment, transcript
 
 pytestmark = pytest.mark.lab
 
@@ -200,7 +200,7 @@ def test_the_render_device_reaches_the_player_alone(deployed: Deployment) -> Non
     )
     try:
         done = deployed.run("-y")
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == 0, transcript(done)
         assert "no Intel render device" not in done.stdout + done.stderr
         for name in deployed.healthy():
             found = deployed.host.run(["docker", "exec", name, "ls", "/dev/dri"], check=False)
