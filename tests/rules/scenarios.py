@@ -249,12 +249,16 @@ SCENARIOS: tuple[Scenario, ...] = (
         90,
         hostname="sonarr.x",
     ),
-    _one(
-        "CertificateExpired",
-        'probe_ssl_earliest_cert_expiry{service="sonarr",hostname="sonarr.x"}',
-        recent(60),
-        5,
-        hostname="sonarr.x",
+    # At once, and under this name alone, also when it is long past.
+    *(
+        _one(
+            "CertificateExpired",
+            'probe_ssl_earliest_cert_expiry{service="sonarr",hostname="sonarr.x"}',
+            recent(60),
+            minute,
+            hostname="sonarr.x",
+        )
+        for minute in (5, 90)
     ),
     _one("LoginAttack", 'nexus_fail2ban_bans_total{jail="sshd"}', f"0+1x{LONG}", 70, jail="sshd"),
     _one("BanStorm", 'nexus_fail2ban_banned{jail="sshd"}', always(60), 10),
