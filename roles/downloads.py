@@ -7,7 +7,7 @@ address, Usenet's with an open wizard.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
@@ -31,9 +31,9 @@ def desired(context: Context) -> Desired:
         resources += context.belongings(service)
     if "qbittorrent" in services:
         resources += _qbittorrent(context, services["qbittorrent"])
-        resources += _rejoin(context, services["qbittorrent"])
     if "sabnzbd" in services:
         resources += _sabnzbd(context, services["sabnzbd"])
+    resources += _rejoin(context, [s for s in services.values() if s.behind])
     return Desired(ROLE, tuple(resources))
 
 
@@ -85,14 +85,14 @@ def _qbittorrent(context: Context, service: Service) -> Iterator[Resource]:
     yield _settings(f"{folder}/qBittorrent.conf", entries, service)
 
 
-def _rejoin(context: Context, service: Service) -> Iterator[Resource]:
-    """What brings a container back into a network that began anew without it."""
-    owner, guest = f"{PROJECT}-{service.behind}-1", f"{PROJECT}-{service.name}-1"
+def _rejoin(context: Context, guests: Sequence[Service]) -> Iterator[Resource]:
+    """What brings a container back into a network that began anew; without any, it rests."""
+    pairs = [(f"{PROJECT}-{guest.behind}-1", f"{PROJECT}-{guest.name}-1") for guest in guests]
     script = "/usr/local/lib/nexus/rejoin"
-    yield context.file(ROLE, script, mode="0755", owner=owner, guests=[guest])
+    yield context.file(ROLE, script, mode="0755", pairs=pairs)
     yield context.file(ROLE, "/etc/systemd/system/nexus-rejoin.service")
     yield context.file(ROLE, f"/etc/systemd/system/{TIMER}")
-    yield Unit(TIMER)
+    yield Unit(TIMER, bool(guests), bool(guests))
 
 
 def _sabnzbd(context: Context, service: Service) -> Iterator[Resource]:

@@ -395,3 +395,14 @@ def test_no_key_is_where_the_engines_users_could_read_it(home: Home) -> None:
     )
     shown += home.deployment.host.run("ps axww -o args").stdout
     assert not [value for value in values if value in shown]
+
+
+def test_without_a_tunnel_nothing_of_it_stays_at_work(home: Home) -> None:
+    """Last: the host has no tunnel after it."""
+    deployment = home.deployment
+    assert deployment.host.run("systemctl is-active nexus-rejoin.timer").stdout == "active\n"
+    deployment.apply({"vpn": None})
+    running = home.docker("ps", "-a", "--format", "{{.Names}}").split()
+    assert not {GLUETUN, QBITTORRENT} & {*running}
+    asked = "systemctl is-active nexus-rejoin.timer; systemctl is-enabled nexus-rejoin.timer"
+    assert deployment.host.run(asked, check=False).stdout == "inactive\ndisabled\n"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from roles import downloads
 from roles.context import Context
 from roles.core import libyaml
-from roles.core.model import Desired, File, Settings
+from roles.core.model import Desired, File, Settings, Unit
 from roles.plan import roles_of
 from roles.stack.credentials import specs
 from roles.stack.stack import COMPOSE_FILE
@@ -35,6 +36,17 @@ def settings(context: Context, name: str) -> dict[str, str]:
 def test_without_a_tunnel_there_is_no_torrent_client(context: Context) -> None:
     assert not {"gluetun", "qbittorrent"} & set(compose(context))
     assert "qbittorrent_password" not in context.secrets
+
+
+def test_who_has_no_network_of_another_s_is_not_looked_after(
+    make_context: Callable[..., Context],
+) -> None:
+    def timer(context: Context) -> list[Unit]:
+        units = (unit for role in roles_of(context) for unit in role.of(Unit))
+        return [unit for unit in units if unit.name == downloads.TIMER]
+
+    assert timer(make_context(vpn=CUSTOM)) == [Unit(downloads.TIMER)]
+    assert timer(make_context()) == [Unit(downloads.TIMER, enabled=False, active=False)]
 
 
 def test_gluetun_gets_the_keys_as_files_and_nothing_else_of_them(
