@@ -87,6 +87,7 @@ def cut(deployment: Deployment, way: str, number: int) -> None:
         begun += line.startswith(OPERATION)
         if begun == number:
             break
+    assert begun == number, "it ended by itself"
     # Anywhere between the start of the operation and its end, the same at each run of the test.
     time.sleep(random.Random(f"{way} {number}").uniform(0, 1.5))  # noqa: S311
     if way == "power cut":
