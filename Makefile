@@ -93,6 +93,10 @@ unban: .venv/installed ## lift every ban of an address: make unban ADDRESS=198.5
 	@$(if $(ADDRESS),,echo 'ADDRESS: is missing; write e.g. make unban ADDRESS=198.51.100.7'; exit 1;) \
 	.venv/bin/pyinfra -y $(INVENTORY) exec -- fail2ban-client unban $(ADDRESS)
 
+.PHONY: scan
+scan: .venv/installed ## look for known vulnerabilities in the images that run, now
+	@.venv/bin/pyinfra -y $(INVENTORY) exec -- 'systemctl start nexus-scan; /usr/local/lib/nexus/scan list'
+
 .PHONY: audit
 audit: .venv/installed ## any Compose file, without a host: COMPOSE=path, or ARGS="-f a -f b"
 	@$(if $(COMPOSE)$(ARGS),,echo 'COMPOSE: is missing; write e.g. make audit COMPOSE=docker-compose.yml'; exit 2;) \

@@ -26,6 +26,7 @@ from roles import (
     postgres,
     predecessor,
     prometheus,
+    scan,
     scrub,
     seerr,
     servarr,
@@ -75,3 +76,4 @@ stack_role.deploy(plan)
 predecessor.clear(plan)
 backup.deploy(plan)
 scrub.deploy(plan)
+scan.deploy(plan)

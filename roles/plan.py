@@ -39,6 +39,7 @@ from roles import (
     postgres,
     predecessor,
     prometheus,
+    scan,
     scrub,
     seerr,
     servarr,
@@ -234,6 +235,7 @@ def roles_of(context: Context) -> list[Desired]:
         predecessor.remains(context),
         backup.desired(context),
         scrub.desired(context),
+        scan.desired(context),
     ]
 
 

@@ -54,7 +54,6 @@ def full(text: str = "as it is", shift: int = 0, areas: Sequence[Area] = AREAS) 
                 title=f"title {text}",
                 answers=["box 1.6"],
                 control=f"CIS {text}",
-                planned=text if number % 7 == 0 else "",
                 seen=[f"seen {text}", "service-with-a-long-name" * 9],
                 untried=[f"reason {text}"] if status not in {"passed", "failed"} else [],
                 failures=[Failure(field=text, observed=text, expected=text, mend=text)]

@@ -149,6 +149,22 @@ HOST = (
         "It was due for more than a day; the time to restart by itself has passed.",
     ),
     Alert(
+        "ImageVulnerable",
+        "updates",
+        'nexus_scan_fixable{severity="critical"} > 0',
+        MINUTE,
+        "{{ $labels.image }} has {{ $value }} critical vulnerabilities that are mended elsewhere",
+        "Its makers have not taken the newer packages yet, or a newer image waits.",
+    ),
+    Alert(
+        "ScanTooOld",
+        "updates",
+        f"time() - nexus_scan_timestamp_seconds > {9 * DAY}",
+        HOUR,
+        "The images were not looked at for {{ $value | humanizeDuration }}",
+        "Known vulnerabilities in them would not be told.",
+    ),
+    Alert(
         "OnBattery",
         "host",
         "nexus_ups_on_battery == 1",

@@ -61,8 +61,6 @@ class Result(Check):
     @property
     def mends(self) -> tuple[str, ...]:
         """What to do, each once; of a check that does not hold there is always something."""
-        if self.planned:
-            return (f"not built yet: {self.planned}",)
         found = tuple(dict.fromkeys(failure.mend for failure in self.failures if failure.mend))
         return found or (f"make apply: its role {self.role}" if self.role else BY_HAND,)
 
@@ -141,7 +139,7 @@ def _waived(result: Result, waiver: Waiver | None, today: date) -> Result:
 
 
 def _ours(result: Result) -> bool:
-    return result.severity in {"critical", "high"} and bool(result.role) and not result.planned
+    return result.severity in {"critical", "high"} and bool(result.role)
 
 
 def _expired(result: Result) -> bool:

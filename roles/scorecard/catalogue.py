@@ -38,8 +38,8 @@ class Record(BaseModel):
 class Check(Record):
     """One thing that holds or does not. `title` says what holds when it passes.
 
-    `answers` are items of the validation report, `role` is the module that mends it, `control` is
-    where a benchmark asks for it, and `planned` names what is not built yet.
+    `answers` are items of the validation report, `role` is the module that mends it, and `control`
+    is where a benchmark asks for it.
     """
 
     id: Annotated[str, Field(pattern=r"^[A-Z]{2,5}-\d{2,3}$")]
@@ -50,7 +50,6 @@ class Check(Record):
     evidence: Literal["behaviour", "configuration", "document"]
     role: str = ""
     control: str = ""
-    planned: str = ""
 
 
 class Item(Record):

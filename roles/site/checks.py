@@ -62,6 +62,11 @@ PROMISES = (94.0, 99.99)
 # Docker's own smallest and a bound that no home server reaches.
 CPUS = (0.01, 256.0)
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}@sha256:[0-9a-f]{64}")
+ARTIFACT = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9.:-]{0,99}(/[a-z0-9][a-z0-9._-]{0,99})+:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+)
+# CVE-2026-1234, GHSA-2m57-hf25-phgg, TEMP-0000000-ABCDEF: whoever numbers them.
+VULNERABILITY = re.compile(r"[A-Z]{2,10}(-[A-Za-z0-9]{1,20}){1,4}")
 # RFC 9580, 6.2: one block, base64 with its checksum, and nothing around it.
 PUBLIC_KEY = re.compile(
     r"-----BEGIN PGP PUBLIC KEY BLOCK-----\n([A-Za-z]+: [ -~]*\n)*\n([A-Za-z0-9+/=]{1,76}\n)+"
@@ -734,6 +739,21 @@ def docker_mirror(site: Site, *_: Collection[str]) -> Iterator[str]:
         yield "site.docker.mirror_key: signs a mirror; write site.docker.mirror, or remove it"
 
 
+def scan(site: Site, *_: Collection[str]) -> Iterator[str]:
+    for name, reason in site.scan.accepted.items():
+        field = f"site.scan.accepted.{shown(name).strip(chr(39))}"
+        if not VULNERABILITY.fullmatch(name):
+            yield f"{field}: names no vulnerability; write e.g. CVE-2026-1234, as make scan does"
+        elif len(reason.strip()) < SHORTEST_REASON:
+            yield f"{field}: needs a reason that a reader can judge"
+    for number, place in enumerate(site.scan.database):
+        if not ARTIFACT.fullmatch(place):
+            yield (
+                f"site.scan.database[{number}]: {shown(place)} is no place in a registry; "
+                "write e.g. mirror.lan:5000/trivy-db:2"
+            )
+
+
 def waivers(site: Site, *_: Collection[str]) -> Iterator[str]:
     seen: set[str] = set()
     for number, waiver in enumerate(site.waivers):
@@ -802,6 +822,7 @@ CHECKS: tuple[Check, ...] = (
     service_levels,
     docker_mirror,
     reboot,
+    scan,
     waivers,
     replaces,
 )

@@ -245,6 +245,19 @@ class Monitoring(Part):
     pace: float = 1.0
 
 
+class Scan(Part):
+    """Each week Trivy looks for known vulnerabilities in the images that run.
+
+    `accepted` names those that are no danger here, each with its reason. `database` lists where the
+    known ones come from ("mirror.lan/trivy-db:2", the first that answers), by default Trivy's own
+    places.
+    """
+
+    enabled: bool = True
+    accepted: dict[str, str] = {}
+    database: tuple[str, ...] = ()
+
+
 class Override(Part):
     """What a site may change of a service: memory as "512m" or "4g", processors.
 
@@ -324,6 +337,7 @@ class Site(Part):
     backup: Backup = Backup()
     notify: Notify = Notify()
     monitoring: Monitoring = Monitoring()
+    scan: Scan = Scan()
     network_prefix: str = "172.30.0.0/16"
     memory_overcommit: float = 1.0
     services: dict[str, Override] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[2] / "tests" / "host"
-# They judge any host; what is not built yet fails there, and is no failure of a deploy.
+# They judge any host; what only its operator can do fails there, and is no failure of a deploy.
 CHECKS = TESTS / "checks"
 # Those that happen to be installed take half a second to load, and none is used.
 NO_PLUGINS = "--disable-plugin-autoload"

@@ -256,9 +256,17 @@ FIRST = (
         "AlertmanagerConfigurationRefused",
     ),
 )
+# As the scan writes it (tests/lab/test_scan.py).
+VULNERABLE = Failure(
+    f'echo \'nexus_scan_fixable{{image="lab",severity="critical"}} 2\' > {METRICS}/scan.prom; '
+    f"chmod 644 {METRICS}/scan.prom",
+    f"rm {METRICS}/scan.prom",
+    (("ImageVulnerable", "lab"),),
+)
 KEY_OF_SONARR = "/opt/nexus/data/sonarr/config/config.xml"
 FILM = "/srv/media/movies/Nosferatu/film.mkv"
 SECOND = (
+    VULNERABLE,
     Failure(
         # Any file that a backup needs: what a disk that loses a bit does to it.
         f"systemctl start nexus-backup@run; cd {REPOSITORY}; file=$(ls -d index/* | head -n 1); "

@@ -27,6 +27,7 @@ NAMES = {
     *("grafana", "loki", "alloy", "otel-collector", "jaeger"),
     *("prometheus", "alertmanager", "blackbox-exporter"),
     *("node-exporter", "postgres-exporter", "redis-exporter"),
+    "trivy",
 }
 
 

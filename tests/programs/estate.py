@@ -266,7 +266,8 @@ def _apt() -> list[str]:
 
 _TIMERS = (
     *("apt-daily.timer", "apt-daily-upgrade.timer"),
-    *("nexus-backup-run.timer", "nexus-backup-maintain.timer", "nexus-scrub.timer"),
+    *("nexus-backup-run.timer", "nexus-backup-maintain.timer"),
+    *("nexus-scrub.timer", "nexus-scan.timer"),
 )
 _KERNEL = {
     "net.ipv4.conf.all.accept_redirects": "0",

