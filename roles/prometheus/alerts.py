@@ -317,10 +317,10 @@ ACCESS = (
     Alert(
         "CertificateExpiring",
         "certificates",
-        # A probe that fails in between, for whatever reason, does not begin the hour anew.
+        # A probe that fails in between, for whatever reason, does not begin the time anew.
         "min by (hostname) (last_over_time(probe_ssl_earliest_cert_expiry[1d])) - time() "
         f"< {14 * DAY} >= 0",
-        HOUR,
+        10 * MINUTE,
         "The certificate of {{ $labels.hostname }} expires in {{ $value | humanizeDuration }}",
         "It should have been renewed by now.",
     ),

@@ -163,7 +163,7 @@ FIRST = (
     # While the portal still has its database.
     Failure(guesses, "true", (("LoginAttack", "authelia"),)),
     Failure(
-        certificate_for(seconds=420),
+        certificate_for(seconds=180),
         f"cd {PROXY}; mv kept.pem certificate.pem; {READ_AGAIN}",
         (("CertificateExpiring", ""), ("CertificateExpired", "")),
     ),
@@ -233,14 +233,6 @@ FIRST = (
         (("NamesNotResolved", ""),),
     ),
     Failure(
-        f"mkdir -p {PERIODIC} /var/tmp/stamps; cd {PERIODIC}; "
-        "mv *upgrade*-stamp /var/tmp/stamps || true; "
-        "touch -d '4 days ago' unattended-upgrades-stamp",
-        f"cd {PERIODIC}; rm unattended-upgrades-stamp; mv /var/tmp/stamps/* .; "
-        "rmdir /var/tmp/stamps",
-        (("UpdatesFailing", ""),),
-    ),
-    Failure(
         f"echo '}}{{' > {METRICS}/broken.prom; chmod 644 {METRICS}/broken.prom",
         f"rm {METRICS}/broken.prom",
         (("FiguresUnreadable", ""),),
@@ -267,6 +259,14 @@ KEY_OF_SONARR = "/opt/nexus/data/sonarr/config/config.xml"
 FILM = "/srv/media/movies/Nosferatu/film.mkv"
 SECOND = (
     VULNERABLE,
+    Failure(
+        f"mkdir -p {PERIODIC} /var/tmp/stamps; cd {PERIODIC}; "
+        "mv *upgrade*-stamp /var/tmp/stamps || true; "
+        "touch -d '4 days ago' unattended-upgrades-stamp",
+        f"cd {PERIODIC}; rm unattended-upgrades-stamp; mv /var/tmp/stamps/* .; "
+        "rmdir /var/tmp/stamps",
+        (("UpdatesFailing", ""),),
+    ),
     Failure(
         # Any file that a backup needs: what a disk that loses a bit does to it.
         f"systemctl start nexus-backup@run; cd {REPOSITORY}; file=$(ls -d index/* | head -n 1); "

@@ -257,7 +257,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "CertificateExpiring",
         'probe_ssl_earliest_cert_expiry{service="sonarr",hostname="sonarr.x"}',
         recent(-10 * 86400),
-        90,
+        20,
         hostname="sonarr.x",
     ),
     # At once, and under this name alone, also when it is long past.
