@@ -95,7 +95,7 @@ unban: .venv/installed ## lift every ban of an address: make unban ADDRESS=198.5
 
 .PHONY: scan
 scan: .venv/installed ## look for known vulnerabilities in the images that run, now
-	@.venv/bin/pyinfra -y $(INVENTORY) exec -- 'systemctl start nexus-scan; /usr/local/lib/nexus/scan list'
+	@.venv/bin/pyinfra -y $(INVENTORY) exec -- 'systemctl start nexus-scan; ended=$$?; /usr/local/lib/nexus/scan list; exit $$ended'
 
 .PHONY: audit
 audit: .venv/installed ## any Compose file, without a host: COMPOSE=path, or ARGS="-f a -f b"
