@@ -21,7 +21,11 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import url_to_be
+from selenium.webdriver.support.expected_conditions import (
+    text_to_be_present_in_element,
+    url_to_be,
+    visibility_of_element_located,
+)
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.lab.browser import chromium
@@ -83,7 +87,8 @@ def test_a_browser_reaches_the_start_page_with_two_factors(
     assert status(deployed, browser, HOME) == 302
     give_code(place, totp_secret)
     WebDriverWait(browser, 15).until(url_to_be(HOME))
-    assert "Jellyfin" in browser.find_element(By.TAG_NAME, "body").text
+    services = text_to_be_present_in_element((By.TAG_NAME, "body"), "Jellyfin")
+    assert WebDriverWait(browser, 15).until(services)
     assert status(deployed, browser, HOME) == 200
 
 
@@ -91,12 +96,18 @@ def give_password(deployed: Deployment, browser: Chrome) -> WebElement:
     """At the portal, to which the browser was sent: the place that then asks for the code."""
     assert urlsplit(browser.current_url).hostname == f"auth.{DOMAIN}"
     password = deployed.secrets()["authelia_admin_password"].reveal()
-    browser.find_element(By.ID, "username-textfield").send_keys(USER)
-    browser.find_element(By.ID, "password-textfield").send_keys(password)
-    browser.find_element(By.ID, "sign-in-button").click()
-    place = browser.find_element(By.ID, "otp-input")
-    WebDriverWait(browser, 10).until(lambda _: place.is_displayed())
-    return place
+    shown(browser, "username-textfield").send_keys(USER)
+    shown(browser, "password-textfield").send_keys(password)
+    shown(browser, "sign-in-button").click()
+    return shown(browser, "otp-input")
+
+
+def shown(browser: Chrome, name: str) -> WebElement:
+    """What the page has under this id, once it shows it: first it asks how far somebody is."""
+    found: WebElement = WebDriverWait(browser, 15).until(
+        visibility_of_element_located((By.ID, name))
+    )
+    return found
 
 
 def give_code(place: WebElement, secret: str) -> None:
@@ -107,8 +118,8 @@ def give_code(place: WebElement, secret: str) -> None:
 
 def test_a_wrong_password_stays_outside(deployed: Deployment, browser: Chrome) -> None:
     browser.get(HOME)
-    browser.find_element(By.ID, "username-textfield").send_keys(USER)
-    browser.find_element(By.ID, "password-textfield").send_keys("guess", Keys.ENTER)
+    shown(browser, "username-textfield").send_keys(USER)
+    shown(browser, "password-textfield").send_keys("guess", Keys.ENTER)
     notice = browser.find_element(By.CSS_SELECTOR, ".notification")
     WebDriverWait(browser, 10).until(lambda _: "Incorrect" in notice.text or "fail" in notice.text)
     assert status(deployed, browser, HOME) == 302
