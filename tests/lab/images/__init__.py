@@ -11,6 +11,8 @@ import hashlib
 import json
 import platform
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +72,12 @@ def _store(cache: Path) -> Store:
 
 def _build_all(cache: Path, recipes: Sequence[Recipe]) -> dict[str, dict[str, Any]]:
     store = _store(cache)
-    with store.locked():
-        bases = {base.name: base_layer(store, base) for base in {r.base: None for r in recipes}}
-        return {recipe.name: _build(store, bases[recipe.base.name], recipe) for recipe in recipes}
+    # Most of it is other programs' work, each on one processor.
+    with store.locked(), ThreadPoolExecutor() as pool:
+        needed = tuple({recipe.base: None for recipe in recipes})
+        bases = dict(zip(needed, pool.map(partial(base_layer, store), needed), strict=True))
+        built = pool.map(lambda recipe: _build(store, bases[recipe.base], recipe), recipes)
+        return {recipe.name: result for recipe, result in zip(recipes, built, strict=True)}
 
 
 def _build(store: Store, base: Layer, recipe: Recipe) -> dict[str, Any]:
