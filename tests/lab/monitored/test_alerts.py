@@ -11,7 +11,7 @@ import pytest
 
 from roles.prometheus.alerts import WATCHDOG
 from tests.lab.deployment import Deployment
-from tests.lab.failures import ROUNDS, Key, stopped
+from tests.lab.failures import ROUNDS, SLOWEST, Key, stopped
 from tests.lab.monitoring import ask
 from tests.lab.network import LAN, ROUTER
 from tests.lab.sinks import Sinks, sinks
@@ -68,6 +68,7 @@ def told(monitored: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with sinks(Path(tmp_path_factory.mktemp("sinks")), LAN.address(ROUTER)) as kept:
         monitored.keep(kept.entries)
         monitored.site["notify"] = kept.channels
+        SLOWEST.begin(monitored)
         monitored.apply()
         yield kept
         monitored.site.clear()
