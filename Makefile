@@ -172,9 +172,8 @@ build/axe/installed: .venv/installed tests/lab/axe/requirements.txt
 .PHONY: lab
 lab: lab-needs build/axe/installed ## the tests on disposable Debian hosts (root on Linux)
 	$(PYTHON) -m pytest tests/lab -m own_lab
-	@# A process for each processor, as hosts that starve fail for no reason of their own, and one for
-	@# the tests of the monitoring, which mostly wait.
-	$(PYTHON) -m pytest tests/lab -m "not own_lab" -n $$(($$(nproc) < 3 ? $$(nproc) + 1 : 4)) \
+	@# A process for each processor: hosts that starve fail for no reason of their own.
+	$(PYTHON) -m pytest tests/lab -m "not own_lab" -n $$(($$(nproc) < 3 ? $$(nproc) : 3)) \
 		--dist loadfile --durations=10
 
 .PHONY: lab-up
