@@ -31,6 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 INTERRUPTION = "/test_interruption.py"
+# Few tests that take minutes each.
+LONG = (INTERRUPTION, "/test_backup_s3.py")
 
 
 def unit_of(nodeid: str) -> str:
@@ -52,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def rank(item: pytest.Item) -> tuple[bool, bool, int]:
         own, unit = item.get_closest_marker("own_lab") is not None, unit_of(item.nodeid)
-        return not own, INTERRUPTION not in unit, -sizes[unit]
+        return not own, not any(name in unit for name in LONG), -sizes[unit]
 
     items.sort(key=rank)
 
