@@ -169,12 +169,20 @@ build/axe/installed: .venv/installed tests/lab/axe/requirements.txt
 		--target build/axe -r tests/lab/axe/requirements.txt
 	touch $@
 
-.PHONY: lab
-lab: lab-needs build/axe/installed ## the tests on disposable Debian hosts (root on Linux)
+.PHONY: own-lab
+own-lab: lab-needs
 	$(PYTHON) -m pytest tests/lab -m own_lab
+
+.PHONY: shared-lab
+shared-lab: lab-needs build/axe/installed
 	@# A process for each processor: hosts that starve fail for no reason of their own.
 	$(PYTHON) -m pytest tests/lab -m "not own_lab" -n $$(($$(nproc) < 3 ? $$(nproc) : 3)) \
 		--dist loadfile --durations=10
+
+.PHONY: lab
+lab: lab-needs ## the tests on disposable Debian hosts (root on Linux)
+	@$(MAKE) --no-print-directory own-lab
+	@$(MAKE) --no-print-directory shared-lab
 
 .PHONY: lab-up
 lab-up: lab-needs ## start the lab and the host h1 in it; they stay
@@ -189,7 +197,10 @@ lab-down: .venv/installed ## remove the lab
 	$(PYTHON) -m tests.lab down
 
 .PHONY: test
-test: lint unit programs rules lab ## every test
+test: lab-needs ## every test
+	@# Two at a time, as some of these wait and some use one processor.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint unit programs rules own-lab
+	@$(MAKE) --no-print-directory shared-lab
 
 .PHONY: lock
 lock: .venv/installed ## compile the pinned requirements again
