@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from roles import scan
-from roles.core.model import File
+from tests.host_programs import loaded, text_of
 from tests.unit.conftest import context_from
 
 ACCEPTED = "CVE-2026-7"
@@ -96,10 +96,9 @@ def program(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The host's program, with a folder of the test's."""
     accepted = {ACCEPTED: "nothing here parses such a file"}
     role = scan.desired(context_from(scan={"accepted": accepted}))
-    text = next(f for f in role.of(File) if f.path == scan.PROGRAM).content.decode()
-    text = text.replace(scan.STATE, str(tmp_path)).replace(scan.METRICS, f"{tmp_path}/scan.prom")
-    module = types.ModuleType("scan_program")
-    exec(compile(text, scan.PROGRAM, "exec"), module.__dict__)  # noqa: S102 - the program itself
+    text = text_of(role, scan.PROGRAM).replace(scan.STATE, str(tmp_path))
+    text = text.replace(scan.METRICS, f"{tmp_path}/scan.prom")
+    module = loaded(text, scan.PROGRAM)
     monkeypatch.setattr(module.shutil, "chown", lambda *_: None)
     (tmp_path / "cache").mkdir()
     return module

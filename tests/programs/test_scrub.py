@@ -13,7 +13,7 @@ import pytest
 
 from roles import scrub
 from roles.backup import SCRUB
-from roles.core.model import File
+from tests.host_programs import loaded, text_of
 from tests.unit.conftest import context_from
 
 
@@ -31,9 +31,7 @@ def media(tmp_path: Path) -> Path:
 def program(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """The host's program, with folders of the test's."""
     role = scrub.desired(context_from())
-    text = next(f for f in role.of(File) if f.path == SCRUB).content.decode()
-    module = types.ModuleType("scrub_program")
-    exec(compile(text, SCRUB, "exec"), module.__dict__)  # noqa: S102 - the program itself
+    module = loaded(text_of(role, SCRUB), SCRUB)
     monkeypatch.setattr(module, "FOLDERS", [str(media)])
     monkeypatch.setattr(module, "STATE", tmp_path)
     monkeypatch.setattr(module, "METRICS", tmp_path / "media.prom")

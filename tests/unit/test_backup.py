@@ -26,6 +26,7 @@ from roles.core.secret import Secret
 from roles.stack import catalogue, policy
 from roles.stack.service import Backup, Service, Waiver
 from roles.stack.stack import COMPOSE_FILE, data_folder
+from tests.host_programs import loaded, text_of
 from tests.serving import serve
 
 REST = {
@@ -271,11 +272,7 @@ def drill(
     program: types.ModuleType, make_context: Callable[..., Context], tmp_path: Path
 ) -> types.ModuleType:
     """The drill's own file, with the program that it works with."""
-    text = files(desired(make_context))[backup.DRILL].content.decode()
-    module = types.ModuleType("drill")
-    module.__dict__["backup"] = program
-    exec(compile(text, backup.DRILL, "exec"), module.__dict__)  # noqa: S102 - the program itself
-    return module
+    return loaded(text_of(desired(make_context), backup.DRILL), backup.DRILL, backup=program)
 
 
 @pytest.fixture
@@ -463,10 +460,8 @@ def storage(
     program: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> types.ModuleType:
     """What looks at the disks, on a host that has none."""
-    module = types.ModuleType("storage")
-    module.__dict__["backup"] = program
     text = (tmp_path / "backup-storage").read_text()
-    exec(text, module.__dict__)  # noqa: S102 - the program itself
+    module = loaded(text, backup.STORAGE, backup=program)
     (tmp_path / "block").mkdir()
     (tmp_path / "mounts").write_text("/dev/sda1 / ext4 rw 0 0\n")
     for name in ("MDSTAT", "MOUNTS", "BLOCK"):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from roles import scan
-from roles.core.model import Absent, File, Unit
+from roles.core.model import Absent, Unit
+from tests.host_programs import text_of
 from tests.unit.conftest import context_from
 
 MIRROR = "registry.lan:5000/trivy@sha256:" + "0" * 64
 
 
 def program(**site: object) -> str:
-    files = scan.desired(context_from(**site)).of(File)
-    return next(file.content.decode() for file in files if file.path == scan.PROGRAM)
+    return text_of(scan.desired(context_from(**site)), scan.PROGRAM)
 
 
 def test_the_scanner_is_pinned_and_may_come_from_a_mirror() -> None:
