@@ -172,7 +172,8 @@ FIRST = (
     # While the portal still has its database.
     Failure(guesses, "true", (("LoginAttack", "authelia"),)),
     Failure(
-        certificate_for(seconds=180),
+        # About when the slowest is told: no request comes in afterwards that could be lost.
+        certificate_for(seconds=330),
         f"cd {PROXY}; mv kept.pem certificate.pem; {READ_AGAIN}",
         (("CertificateExpiring", ""), ("CertificateExpired", "")),
     ),

@@ -26,8 +26,8 @@ LASTING = {("LoginAttack", "authelia")}
 PASSING = {
     *(("ContainerRestarting", "lidarr"), ("ContainerOutOfMemory", "prowlarr")),
     ("AlertsNotDelivered", ""),
-    # Once it has expired there is another word for it, and no request comes in that could be lost.
-    *(("CertificateExpiring", ""), ("TracesLost", "")),
+    # Once it has expired there is another word for it.
+    ("CertificateExpiring", ""),
 }
 # The lab's, not the rules': a namespace has clock, load and disk of the machine around it.
 AROUND = {"ClockWrong", "LoadHigh", "DiskFilling"}
