@@ -225,6 +225,39 @@ def test_the_comparison_sees_content_mode_and_attributes(
     )
 
 
+RESTIC = """#!/bin/sh
+shift 2
+trap 'echo "cleaning up" >&2; exit 1' TERM
+echo "Save(<$1/d06a143830>) failed: write /x: no space left on device" >&2
+for round in $(seq $2); do sleep 0.05; done
+echo done
+"""
+
+
+@pytest.fixture
+def stuck(
+    program: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> types.ModuleType:
+    """A restic that goes on for a while after it could not write a file of some kind."""
+    (tmp_path / "restic").write_text(RESTIC)
+    (tmp_path / "restic").chmod(0o755)
+    repository = program.PLAN["repositories"]["local"]
+    repository["environment"]["PATH"] = f"{tmp_path}:/usr/bin:/bin"
+    repository["options"] = []
+    monkeypatch.setattr(program, "GRACE", 0.1)
+    return program
+
+
+def test_restic_does_not_wait_for_ever_for_a_write_that_it_gave_up(stuck: types.ModuleType) -> None:
+    """And an index that could not be written is none that is damaged."""
+    with pytest.raises(stuck.Problem, match="could not write: write /x: no space left on device"):
+        stuck.restic("local", "index", "1000")
+
+
+def test_restic_goes_on_after_a_lock_that_it_could_not_renew(stuck: types.ModuleType) -> None:
+    assert stuck.restic("local", "lock", "10") == "done\n"
+
+
 BUSY = """
 import os, signal, sqlite3, sys
 database = sqlite3.connect(sys.argv[1])
