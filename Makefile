@@ -175,8 +175,9 @@ own-lab: lab-needs
 
 .PHONY: shared-lab
 shared-lab: lab-needs build/axe/installed
-	@# A process for each processor: hosts that starve fail for no reason of their own.
-	$(PYTHON) -m pytest tests/lab -m "not own_lab" -n $$(($$(nproc) < 3 ? $$(nproc) : 3)) \
+	@# A process for each processor, as hosts that starve fail for no reason of their own, and one for
+	@# the tests of the monitoring, which mostly wait.
+	$(PYTHON) -m pytest tests/lab -m "not own_lab" -n $$(($$(nproc) < 3 ? $$(nproc) + 1 : 4)) \
 		--dist loadfile --durations=10
 
 .PHONY: lab

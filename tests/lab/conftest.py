@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 from tests.lab.deployment import Deployment, transcript
 from tests.lab.fixtures import WAIT, lab  # noqa: F401
@@ -33,13 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
 INTERRUPTION = "/test_interruption.py"
 # Few tests that take minutes each.
 LONG = (INTERRUPTION, "/test_backup_s3.py")
+# Its tests wait for what the monitoring says, and use little of a processor meanwhile.
+WAITING = "monitored"
 
 
 def unit_of(nodeid: str) -> str:
     """What one process runs in one piece: the tests of a module, as they share hosts."""
     module, _, test = nodeid.partition("::")
     if "/monitored/" in module:
-        return "monitored"
+        return WAITING
     if module.endswith(INTERRUPTION):
         return f"{module} {test.partition('[')[2]}"  # a host for each way to interrupt
     return module
@@ -52,18 +55,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     sizes = Counter(unit_of(item.nodeid) for item in items)
 
-    def rank(item: pytest.Item) -> tuple[bool, bool, int]:
+    def rank(item: pytest.Item) -> tuple[bool, bool, bool, int]:
         own, unit = item.get_closest_marker("own_lab") is not None, unit_of(item.nodeid)
-        return not own, not any(name in unit for name in LONG), -sizes[unit]
+        return not own, unit != WAITING, not any(name in unit for name in LONG), -sizes[unit]
 
     items.sort(key=rank)
 
 
 class Units(LoadFileScheduling):  # type: ignore[misc]
-    """A process takes the next unit, in the order of collection."""
+    """A process takes the next unit, in the order of collection.
+
+    Of three or more, the one with the tests that wait does nothing else: it is one too many for the
+    processors once it no longer waits.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         return unit_of(nodeid)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        if len(self.nodes) < 3 or WAITING not in self.assigned_work[node]:
+            super()._reschedule(node)
+        elif not node.shutting_down:
+            node.shutdown()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Units:
