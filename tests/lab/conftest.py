@@ -32,10 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 INTERRUPTION = "/test_interruption.py"
-# Few tests that take minutes each.
-LONG = (INTERRUPTION, "/test_backup_s3.py")
 # Its tests wait for what the monitoring says, and use little of a processor meanwhile.
 WAITING = "monitored"
+# The longest one, and few tests that take minutes each.
+LONG = (WAITING, INTERRUPTION, "/test_backup_s3.py")
 
 
 def unit_of(nodeid: str) -> str:
@@ -55,9 +55,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     sizes = Counter(unit_of(item.nodeid) for item in items)
 
-    def rank(item: pytest.Item) -> tuple[bool, bool, bool, int]:
+    def rank(item: pytest.Item) -> tuple[bool, bool, int]:
         own, unit = item.get_closest_marker("own_lab") is not None, unit_of(item.nodeid)
-        return not own, unit != WAITING, not any(name in unit for name in LONG), -sizes[unit]
+        return not own, not any(name in unit for name in LONG), -sizes[unit]
 
     items.sort(key=rank)
 

@@ -63,6 +63,10 @@ class Guesser:
         answers: list[str] = json.loads(done.stdout)
         return answers
 
+    def statuses(self, texts: Sequence[str], name: str = HOME) -> list[str]:
+        """The first line of each answer."""
+        return [answer.partition("\r\n")[0] for answer in self.send(texts, name)]
+
     def reaches(self, port: int) -> bool:
         """Whether the host accepts a connection of theirs there."""
         call = f"create_connection(({self.address!r}, {port}), 2, ({self.source!r}, 0))"
@@ -108,8 +112,7 @@ class Guesser:
             **self.headers,
         }
         head = "".join(f"{header}: {value}\r\n" for header, value in given.items())
-        answers = self.send([f"POST {path} HTTP/1.1\r\n{head}\r\n{text}"] * times, name)
-        return [answer.partition("\r\n")[0] for answer in answers]
+        return self.statuses([f"POST {path} HTTP/1.1\r\n{head}\r\n{text}"] * times, name)
 
     def _place(self) -> list[str]:
         return ["ip", "netns", "exec", self.namespace] if self.namespace else []
