@@ -18,10 +18,12 @@ from tests.lab.process import Process
 
 pytestmark = [pytest.mark.lab, pytest.mark.own_lab]
 
-_SLEEP = "sleep 613"
+# It says itself that it runs: what starts it has no command line at all for a moment.
+_PROGRAM = "import time; print('up', flush=True); time.sleep(613)"
 _RUN = f"""
-import time
 import subprocess
+import sys
+import time
 from tests.lab.lab import Lab
 from tests.lab.network import INTERNET, Namespace
 with Lab("victim") as lab:
@@ -29,8 +31,7 @@ with Lab("victim") as lab:
     # A place that a test makes, with a program in it.
     place = Namespace("nxlab-victim", INTERNET, 61)
     place.create()
-    subprocess.Popen(place.argv({_SLEEP.split()}))
-    print("up", flush=True)
+    subprocess.Popen(place.argv([sys.executable, "-c", {_PROGRAM!r}]))
     time.sleep(600)
 """
 
@@ -66,8 +67,7 @@ def traces() -> dict[str, list[str]]:
         "namespaces": sorted(path.name for path in Path("/run/netns").glob("*")),
         "mounts": [line for line in mounts if str(Places.default().state) in line],
         "processes": [text for text in commands if str(Places.default().state) in text],
-        # Whether it is the program already or still what starts it there.
-        "programs": [_SLEEP for text in commands if _SLEEP in text],
+        "programs": [text for text in commands if text.endswith(f"{_PROGRAM} ")],
         "files": [path.name for path in Places.default().state.iterdir()],
         "tables": run(["nft", "list", "tables"]).stdout.splitlines(),
         "groups": [str(path) for path in Path("/sys/fs/cgroup").glob("**/nxlab*")],
