@@ -181,6 +181,7 @@ def back_up(server: Deployment) -> tuple[int, str]:
 def journal(server: Deployment, since: float) -> str:
     """The errors of the backup that reached the journal since then."""
     wanted = ("-u", "nexus-backup@run", "-p", "err", "_COMM=backup")
+    server.host.run(["journalctl", "--sync"])
     argv = ["journalctl", "--quiet", "--no-pager", "-o", "cat", f"--since=@{since:.3f}", *wanted]
     return server.host.run(argv).stdout
 

@@ -52,6 +52,7 @@ def back_up(server: Deployment) -> str:
     began = time.time()
     done = server.host.run(["systemctl", "start", UNIT], check=False, timeout=600)
     said = (
+        "journalctl --sync; "
         f"journalctl --quiet --no-pager -o cat --since=@{began:.3f} -u {UNIT} -p err _COMM=backup"
     )
     return f"{done.returncode} {server.host.run(said).stdout}"
@@ -98,7 +99,8 @@ def test_no_network_in_the_middle_of_a_copy(server: Deployment, store: Objects) 
     said = host.run(f"{ended}; {result}", timeout=900).stdout
     changed.stop()
     store.start()
-    errors = host.run(f"journalctl --quiet -o cat -u {UNIT} -p err _COMM=backup -n 1").stdout
+    asked = f"journalctl --quiet -o cat -u {UNIT} -p err _COMM=backup -n 1"
+    errors = host.run(f"journalctl --sync; {asked}").stdout
     assert said == "exit-code\n"
     assert errors.startswith("offsite: ") and "the local backup does not depend on it" in errors
     assert back_up(server) == "0 "

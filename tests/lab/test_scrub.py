@@ -21,6 +21,7 @@ def night(deployed: Deployment) -> str:
     host.run(f"! test -e {CHECKSUMS} || python3 -c '{LATER}' {CHECKSUMS}")
     done = host.run(["systemctl", "start", SCRUB], check=False, timeout=300)
     said = (
+        "journalctl --sync; "
         f"journalctl --quiet --no-pager -o cat --since=@{began:.3f} -u {SCRUB} -p err _COMM=scrub"
     )
     return f"{done.returncode} {host.run(said).stdout}"
@@ -64,7 +65,8 @@ def test_a_pool_that_lost_a_disk_reaches_the_operator(deployed: Deployment) -> N
     host.run(f"cat > {POOL} && chmod 755 {POOL}", stdin='#!/bin/sh\necho "tank\tDEGRADED"\n')
     try:
         done = host.run(["systemctl", "start", unit], check=False)
-        said = host.run(f"journalctl --quiet -o cat --since=@{began:.3f} -u {unit} -p err").stdout
+        asked = f"journalctl --quiet -o cat --since=@{began:.3f} -u {unit} -p err"
+        said = host.run(f"journalctl --sync; {asked}").stdout
         assert done.returncode == 1 and "ZFS tank: DEGRADED\n" in said, said
         until_told(deployed, unit, began)
     finally:
