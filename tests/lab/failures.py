@@ -288,7 +288,7 @@ SECOND = (
     ),
     Failure(
         # As sessions are: the oldest make room for new ones.
-        f"seq -f '{MEGABYTE}' 60 | {VALKEY}",
+        f"(seq -f '{MEGABYTE}' 60; echo quit) | {VALKEY}",
         f"{VALKEY} del $(seq -f lab%g 60)",
         (("SessionStoreFull", ""),),
     ),

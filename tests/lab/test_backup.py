@@ -123,7 +123,9 @@ def sabnzbd(server: Deployment, mode: str, *words: str) -> Any:
     values = ("output=json", f"mode={mode}", *words)
     fields = " ".join(f"--data-urlencode '{value}'" for value in values)
     # The key goes in by a file: an argument is for everybody to read.
-    asked = f"docker exec -i nexus-sabnzbd-1 curl -sG -K - {fields} http://127.0.0.1:8080/api"
+    # One line: Docker does not always hand on the end of its input (26.1, busy host).
+    curl = f"head -n 1 | curl -sG -K - {fields} http://127.0.0.1:8080/api"
+    asked = ["docker", "exec", "-i", "nexus-sabnzbd-1", "sh", "-c", curl]
     return json.loads(server.host.run(asked, stdin=f'data-urlencode = "apikey={key}"\n').stdout)
 
 

@@ -26,12 +26,13 @@ PORTS = {service.name: service.route.port for service in CATALOGUE if service.ro
 SHELVES = {"sonarr": "series", "radarr": "movies", "lidarr": "music"}
 # A client whose declaration names the application in its talks_to.
 CLIENTS = {"sonarr": "bazarr", "radarr": "seerr", "lidarr": "prowlarr", "prowlarr": "sonarr"}
-# The key comes on stdin: an argument would show on the host. No redirect is followed.
+# The key comes on stdin: an argument would show on the host. It is a line, as Docker does not
+# always hand on the end of its input (26.1, busy host). No redirect is followed.
 ASK = """
 import http.client, json, sys
 host, port, path, form = sys.argv[1:]
 link = http.client.HTTPConnection(host, int(port), timeout=20)
-key = sys.stdin.read()
+key = sys.stdin.readline().strip()
 headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
 headers |= {"X-Api-Key": key} if key else {}
 link.request("POST" if form else "GET", path, form or None, headers)
@@ -47,7 +48,7 @@ def ask(
     """Status, place and text that a server answers inside of a client's container."""
     argv = ["docker", "exec", "-i", f"nexus-{client}-1", "python3", "-c", ASK]
     argv += [server, str(PORTS[server]), path, form]
-    found = json.loads(deployed.host.run(argv, stdin=key).stdout)
+    found = json.loads(deployed.host.run(argv, stdin=f"{key}\n").stdout)
     return int(found[0]), str(found[1]), str(found[2])
 
 

@@ -25,7 +25,7 @@ def ask(method, path, body):
     link.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
     answer = link.getresponse()
     return answer.status, answer.read(1 << 20).decode("latin-1")
-print(json.dumps([ask(*asked) for asked in json.load(sys.stdin)]))
+print(json.dumps([ask(*asked) for asked in json.loads(sys.stdin.readline())]))
 """
 # An environment variable with a secret in it: not a public key, not the path of a secret's file.
 SECRET = re.compile(
@@ -41,7 +41,7 @@ class Docker:
 
     def ask(self, *asked: tuple[str, str, object]) -> list[tuple[int, str]]:
         """Method, path and body of each question; the status and text of each answer."""
-        said = json.loads(self.place.python(PAGE, API, stdin=json.dumps(asked)).stdout)
+        said = json.loads(self.place.python(PAGE, API, stdin=f"{json.dumps(asked)}\n").stdout)
         return [(int(status), str(text)) for status, text in said]
 
     def containers(self) -> list[dict[str, Any]]:
