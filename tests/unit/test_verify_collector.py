@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
+import socket
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -99,3 +104,15 @@ def test_a_unit_reports_by_what_could_start(
     found = collector.reports(["night.service", "quiet.service"])
     assert found == {"night.service": ["told@a.service"], "quiet.service": []}
     assert collector.reports([]) == {}
+
+
+def test_a_connection_is_seen_though_others_had_the_processors_meanwhile(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter((0, 60, 120))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = ["peer", *server.getsockname()]
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps([place])))
+        exec(compile(collector.REACH, "reach", "exec"), {})  # noqa: S102 - the program itself
+    assert json.loads(capsys.readouterr().out) == [["peer", place[2], "127.0.0.1"]]
