@@ -411,7 +411,10 @@ def asked(url: str) -> str | None:
 
 
 def reached(containers: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
-    """Which ports of which others accept a connection from each container, tried there."""
+    """Which ports of which others accept a connection from each container, tried there.
+
+    A container in which it could not be tried is left out.
+    """
     running = [c for c in containers if c["State"]["Running"] and c["State"]["Pid"]]
     wanted = [
         [other["Id"], address, port]
@@ -437,8 +440,9 @@ def reached(containers: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
     found = {}
     for own, program in tries.items():
         assert program.stdout is not None
-        found[own] = json.loads(program.stdout.read() or "[]")
-        program.wait()
+        said = program.stdout.read()
+        if program.wait() == 0:
+            found[own] = json.loads(said)
     return found
 
 

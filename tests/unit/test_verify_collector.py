@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,24 @@ def test_a_unit_reports_by_what_could_start(
     found = collector.reports(["night.service", "quiet.service"])
     assert found == {"night.service": ["told@a.service"], "quiet.service": []}
     assert collector.reports([]) == {}
+
+
+def test_a_container_that_could_not_be_entered_is_not_taken_for_one_that_reaches_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    enter = tmp_path / "nsenter"
+    enter.write_text('#!/bin/sh\n[ "$2" != 1 ] && shift 3 && exec "$@"\n')
+    enter.chmod(0o755)
+    monkeypatch.setitem(collector.ENVIRONMENT, "PATH", str(tmp_path))
+    containers: list[dict[str, Any]] = [
+        {
+            "Id": name,
+            "State": {"Running": True, "Pid": number},
+            "NetworkSettings": {"Networks": {}},
+        }
+        for number, name in enumerate(("gone", "there"), 1)
+    ]
+    assert collector.reached(containers) == {"there": []}
 
 
 def test_a_connection_is_seen_though_others_had_the_processors_meanwhile(

@@ -31,13 +31,16 @@ OVERVIEW = "/api/rawdata"
 
 
 def tried(target: Target) -> tuple[Container, ...]:
-    """The containers that run, where connecting from them was tried and works at all.
+    """The containers that run, where connecting from each was tried and works at all.
 
     Raises:
-        Unproven: nothing runs, or nothing reached anything: no proof of being apart.
+        Unproven: nothing runs, one could not be tried, or nothing reached anything: no proof of
+            being apart.
     """
-    judged = running(target)
-    made = sum(map(len, target.collected.raw["reached"].values()))
+    judged, reached = running(target), target.collected.raw["reached"]
+    untried = [container.name for container in judged if container.inspect["Id"] not in reached]
+    expect("containers from which nothing was tried", untried, [])
+    made = sum(map(len, reached.values()))
     expect_that(made > 0, "connections between containers", made, "some, of those that need them")
     return judged
 
